@@ -1,0 +1,69 @@
+"""External Attention for the OpenMMLab stack.
+
+This module stays light: it imports no torch and no OpenMMLab package, because
+configs, set-up and mmengine's registry look-up all import it.
+"""
+
+from pathlib import Path
+
+__all__ = ['__version__', 'config', 'configs']
+
+__version__ = '0.1.0'
+
+
+def _config_root() -> Path:
+    package = Path(__file__).parent.absolute()
+    linked = package / '.mim' / 'configs'
+    # A checkout made where links are not supported (Windows, some archives)
+    # has the real folder only.
+    return linked if linked.is_dir() else package.parent / 'configs'
+
+
+def _list_configs() -> list[str]:
+    root = _config_root()
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob('*.py'))
+
+
+def configs() -> list[str]:
+    """List the names that :func:`config` takes, without the ``_base_`` files.
+
+    Returns:
+        list[str]: Paths relative to the configs folder, sorted.
+    """
+    return [n for n in _list_configs() if not n.startswith('_base_/')]
+
+
+def config(name: str) -> str:
+    """Find a config that mmea ships, in a checkout or an installed wheel.
+
+    A project inherits from it by
+    ``_base_ = __import__('mmea').config('ea_fpn_ade20k.py')``.
+
+    Args:
+        name (str): Path relative to mmea's configs folder, such as
+            ``'ea_fpn_ade20k.py'``; ``.py`` may be left out.
+
+    Returns:
+        str: The absolute path.
+
+    Raises:
+        ValueError: No such config.
+    """
+    path = name if name.endswith('.py') else f'{name}.py'
+    names = _list_configs()
+    if path not in names:
+        raise ValueError(
+            f'mmea ships no config {name!r}{_suggest(path, names)}; '
+            'mmea.configs() lists all'
+        )
+    return str(_config_root() / path)
+
+
+def _suggest(path: str, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    # Compare the file name alone too: the folder is what people forget.
+    by_leaf = {n.rsplit('/', 1)[-1]: n for n in names}
+    leaves = get_close_matches(path.rsplit('/', 1)[-1], by_leaf, 3)
+    close = get_close_matches(path, names, 3) or [by_leaf[n] for n in leaves]
+    return f' (did you mean {" or ".join(map(repr, close))}?)' if close else ''

@@ -1,0 +1,17 @@
+"""What the person at the command line can mend."""
+
+__all__ = ['UserError']
+
+
+class UserError(RuntimeError):
+    """An error in the input, not in the program.
+
+    Its message, one line, names the thing, the bad value and the way out.
+    The commands print it without a traceback.
+    """
+
+    def __str__(self) -> str:
+        # A DataLoader's worker hands its error over as a whole traceback;
+        # the message is its last line.
+        last = super().__str__().strip().rpartition('\n')[2]
+        return last.removeprefix(f'{__name__}.{type(self).__name__}: ')

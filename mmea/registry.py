@@ -1,0 +1,78 @@
+"""mmea's registries: children of mmengine's, with the scope ``mmea``.
+
+A config writes ``type='mmea.EAHead'``; mmengine then imports this module and,
+at the first look-up, the locations named here. An ImportError in this module
+would turn into "not in the registry", so it imports mmengine's registries and
+nothing else.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
+from mmengine.registry import Registry
+
+__all__ = [
+    'DATASETS',
+    'HOOKS',
+    'METRICS',
+    'MODELS',
+    'OPTIM_WRAPPERS',
+    'TRANSFORMS',
+    'VISUALIZERS',
+    'register_missing',
+]
+
+
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmea', locations=[location])
+
+
+MODELS = _child('model', MMENGINE_MODELS, 'mmea.models')
+DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets')
+TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmea.datasets')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine')
+METRICS = _child('metric', MMENGINE_METRICS, 'mmea.engine')
+OPTIM_WRAPPERS = _child(
+    'optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmea.engine'
+)
+VISUALIZERS = _child('visualizer', MMENGINE_VISUALIZERS, 'mmea.engine')
+
+
+def register_missing(
+    registry: Registry, names: list[str], package: str, error: ImportError
+) -> list[type]:
+    """Register stand-ins for parts whose package cannot be imported.
+
+    A user without that package is fine until a config names the part; then
+    the stand-in says what to install, where the registry would say that it
+    has no such name.
+
+    Args:
+        registry (Registry): Where the parts would be.
+        names (list[str]): Their names.
+        package (str): Import name of the package that they need.
+        error (ImportError): What importing them raised.
+
+    Returns:
+        list[type]: The stand-ins, whose constructors raise an ImportError.
+    """
+
+    def stand_in(name: str) -> type:
+
+        def refuse(self, *args, **kwargs):
+            raise ImportError(
+                f'mmea.{name} needs {package}, which cannot be imported '
+                f'({error}). Install it with the extra "onedl" or '
+                '"openmmlab" of mmea; see docs/install.md'
+            ) from error
+
+        return type(name, (), {'__init__': refuse, '__module__': __name__})
+
+    return [
+        registry.register_module(name=name, module=stand_in(name))
+        for name in names
+    ]
