@@ -1,0 +1,170 @@
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ['AttentionBlock2d']
+
+
+class AttentionBlock2d(nn.Module):
+    """The outer form of every dense attention layer.
+
+    ``y = act(x + norm(attend(x)))``. A system implements :meth:`attend`;
+    all the rest is here.
+
+    Args:
+        in_channels (int): Channels C, in and out.
+        norm_layer (Callable[[int], nn.Module] | None): Makes the norm of the
+            attention's output from its width. Default: None, no norm.
+        act_layer (Callable[[], nn.Module] | None): Makes the activation after
+            the residual. Default: None.
+        residual (bool): Add the input. ``False`` gives the bare operator.
+            Default: True.
+        zero_init (bool): Start as the identity (up to ``act_layer``), with a
+            zero weight in the norm or, without an affine norm, in the
+            system's last layer. Only with the residual: a bare operator that
+            starts at zero would not learn. Default: True.
+        with_cp (bool): Recompute :meth:`attend` in the backward pass instead
+            of keeping its activations. The norm stays outside, so that its
+            running statistics are updated once. Default: False.
+
+    Raises:
+        ValueError: An argument is out of its range, or a mask does not fit.
+
+    A subclass sets ``out_proj``, its last layer, and calls
+    :meth:`reset_parameters` at the end of its constructor.
+    """
+
+    _abbr_ = 'attention_block2d'
+    #: Whether :meth:`attend` takes a padding mask.
+    supports_mask = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+        act_layer: Callable[[], nn.Module] | None = None,
+        residual: bool = True,
+        zero_init: bool = True,
+        with_cp: bool = False,
+    ):
+        super().__init__()
+        check_positive(in_channels=in_channels)
+        self.in_channels = in_channels
+        self.residual = residual
+        self.zero_init = zero_init
+        self.with_cp = with_cp
+        self.norm = None if norm_layer is None else norm_layer(in_channels)
+        self.act = None if act_layer is None else act_layer()
+
+    def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The system itself, output projection included, no residual.
+
+        Args:
+            x (Tensor): (B, C, H, W).
+            mask (Tensor | None): bool (B, H, W), True = valid.
+
+        Returns:
+            Tensor: (B, C, H, W).
+        """
+        raise NotImplementedError
+
+    def reset_parameters(self):
+        """Initialise anew; a subclass does its own part first."""
+        if hasattr(self.norm, 'reset_parameters'):
+            self.norm.reset_parameters()
+        if self.zero_init and self.residual:
+            affine = getattr(self.norm, 'weight', None) is not None
+            last = self.norm if affine else self.out_proj
+            for param in last.parameters():
+                nn.init.zeros_(param)
+
+    def init_weights(self):
+        """What a host model calls after its own initialisation.
+
+        Its Kaiming pass over all convolutions has just undone ours, the zero
+        output included.
+        """
+        self.reset_parameters()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend, normalise, add, activate.
+
+        Args:
+            x (Tensor): (B, C, H, W).
+            mask (Tensor | None): Padding mask, bool (B, H, W), True = valid.
+                Invalid tokens enter no softmax over tokens and no statistics
+                of the norm; there y = act(x). Default: None, all valid.
+
+        Returns:
+            Tensor: (B, C, H, W).
+        """
+        if mask is not None:
+            self._check_mask(x, mask)
+        if self.with_cp and torch.is_grad_enabled():
+            out = checkpoint(self.attend, x, mask, use_reentrant=False)
+        else:
+            out = self.attend(x, mask)
+        if self.norm is not None:
+            out = self._normalise(out, mask)
+        if mask is not None:
+            out = out.masked_fill(~mask.unsqueeze(1), 0)
+        if self.residual:
+            out = x + out
+        return out if self.act is None else self.act(out)
+
+    def _normalise(self, out: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return self.norm(out)
+        # Statistics of the valid tokens: the norm is handed nothing else.
+        # Norms over one sample get each image by itself, the others (batch
+        # statistics, or none over tokens) get all images in one.
+        per_sample = isinstance(
+            self.norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+        )
+        result = torch.zeros_like(out)
+        for part in range(len(out)) if per_sample else [slice(None)]:
+            tokens = out.movedim(1, -1)[part][mask[part]]  # (M, C)
+            if len(tokens):
+                tokens = (
+                    tokens.t()[None, :, :, None]
+                    if per_sample
+                    else tokens[:, :, None, None]
+                )
+                tokens = self.norm(tokens).to(out.dtype)
+                tokens = (
+                    tokens[0, :, :, 0].t()
+                    if per_sample
+                    else tokens[:, :, 0, 0]
+                )
+                result.movedim(1, -1)[part][mask[part]] = tokens
+        return result
+
+    def _check_mask(self, x: Tensor, mask: Tensor):
+        if not self.supports_mask:
+            raise ValueError(
+                f'{type(self).__name__} takes no padding mask; call it '
+                'without one, or use a system that does, such as '
+                'ExternalAttention2d'
+            )
+        want = (x.shape[0], *x.shape[2:])
+        if mask.dtype != torch.bool or mask.shape != want:
+            raise ValueError(
+                f'mask must be bool {want} (B, H, W), True = valid, got '
+                f'{mask.dtype} {tuple(mask.shape)}'
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f'{self.in_channels}, residual={self.residual}, '
+            f'zero_init={self.zero_init}'
+        )
+
+
+def check_positive(**sizes: int):
+    """Raise a ValueError for the first size that is no int of 1 or more."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f'{name} must be an int >= 1, got {name}={size}')

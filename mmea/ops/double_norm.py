@@ -1,0 +1,53 @@
+import torch
+from torch import Tensor
+
+__all__ = ['double_norm']
+
+
+def double_norm(
+    logits: Tensor, *, eps: float = 1e-9, mask: Tensor | None = None
+) -> Tensor:
+    """Double normalisation: softmax over tokens, then L1 over slots.
+
+    .. math::
+        P_{sn} = \\mathrm{softmax}_n(L)_{sn}, \\qquad
+        A_{sn} = P_{sn} / (\\epsilon + \\sum_{s'} P_{s'n})
+
+    Half precision is computed in float32, also under autocast (which keeps
+    softmax in half precision on a CPU), and rounded once at the end.
+
+    Args:
+        logits (Tensor): (B, S, N), S slots and N tokens.
+        eps (float): Added to the sum over slots. The published block has
+            1e-9; 0 gives the exact normalisation, stable for any logits.
+        mask (Tensor | None): bool (B, N), True = valid. Invalid tokens do
+            not enter the softmax over tokens and get an attention of 0.
+
+    Returns:
+        Tensor: (B, S, N), in the dtype of ``logits``. Without a mask each
+        token's sum over slots is 1, less what ``eps`` takes.
+
+    Source: arXiv:2105.02358, "double normalization"; eps from the authors'
+    code.
+    """
+    # From here on nothing casts down: log_softmax, exp and division follow
+    # their input, so float32 stays float32 under autocast.
+    u = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if mask is not None:
+        # A finite floor instead of -inf: an image without a valid token must
+        # give zeros, forward and backward, and never inf - inf.
+        floor = torch.finfo(u.dtype).min / 2
+        u = u.masked_fill(~mask.unsqueeze(1), floor)
+    u = u.log_softmax(dim=-1)
+    # Scaling by the largest slot keeps exp() in range where every slot of a
+    # token is far below eps. The result does not depend on m, so m needs no
+    # gradient.
+    m = u.amax(dim=1, keepdim=True).detach()
+    attn = (u - m).exp()
+    total = attn.sum(dim=1, keepdim=True)
+    if eps:
+        total = total + eps * (-m).exp()
+    attn = attn / total
+    if mask is not None:
+        attn = attn * mask.unsqueeze(1)
+    return attn.to(logits.dtype)

@@ -1,0 +1,35 @@
+from torch import Tensor
+
+from .double_norm import double_norm
+
+__all__ = ['external_attention']
+
+
+def external_attention(
+    tokens: Tensor,
+    key_memory: Tensor,
+    value_memory: Tensor,
+    *,
+    eps: float = 1e-9,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """The bare operator: every token reads S memory slots.
+
+    Args:
+        tokens (Tensor): (B, C, N).
+        key_memory (Tensor): (S, C).
+        value_memory (Tensor): (S, C_v).
+        eps (float): See :func:`double_norm`.
+        mask (Tensor | None): bool (B, N), True = valid; invalid tokens read
+            nothing (their output is 0).
+
+    Returns:
+        Tensor: (B, C_v, N). O(S N (C + C_v)) operations, no N x N map.
+
+    Source: arXiv:2105.02358, Eq. (5) and (6) with double normalisation.
+    """
+    # expand + bmm: a product of a 2-D and a 3-D tensor copies the tokens.
+    batch = tokens.shape[0]
+    logits = key_memory.expand(batch, -1, -1).bmm(tokens)  # (B, S, N)
+    attn = double_norm(logits, eps=eps, mask=mask)  # (B, S, N)
+    return value_memory.t().expand(batch, -1, -1).bmm(attn)  # (B, C_v, N)
