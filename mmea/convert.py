@@ -1,0 +1,97 @@
+"""Published state-dict names to ours."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+__all__ = ['SOURCES', 'convert']
+
+# Each rule: a pattern for the whole published name, and ours. A memory is a
+# 1x1 Conv1d there, (out, in, 1); here it is (S, C).
+_BLOCK = (
+    (r'conv1\.(.*)', r'in_proj.\1'),
+    (r'linear_0\.weight', 'key_memory'),
+    (r'linear_1\.weight', 'value_memory'),
+    (r'conv2\.0\.(.*)', r'out_proj.\1'),
+    (r'conv2\.1\.(.*)', r'norm.\1'),
+)
+_CORE = (
+    (r'mk\.weight', 'key_memory'),
+    (r'mv\.weight', 'value_memory'),
+)
+_HEAD = (
+    (r'fc0\.(.*)', r'conv_in.\1'),
+    (r'fc1\.0\.(.*)', r'conv_out.\1'),
+    (r'fc2\.(.*)', r'conv_seg.\1'),
+    *((r'linu\.' + old, 'attention.' + new) for old, new in _BLOCK),
+)
+_NET = (
+    # The deep stem: three convolutions in extractor.0, its last norm apart.
+    (r'extractor\.0\.(.*)', r'backbone.stem.\1'),
+    (r'extractor\.1\.(.*)', r'backbone.stem.7.\1'),
+    *(
+        (rf'extractor\.{i + 3}\.(.*)', rf'backbone.layer{i}.\1')
+        for i in range(1, 5)
+    ),
+    *((old, 'decode_head.' + new) for old, new in _HEAD),
+)
+
+#: Source: its rules.
+SOURCES = {
+    'eanet_block': _BLOCK,
+    'ea_core': _CORE,
+    'eanet_head': _HEAD,
+    'eanet': _NET,
+}
+
+
+def convert(
+    state_dict: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """Rename and reshape a published state_dict.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Under its published names; a
+            ``module.`` prefix of DataParallel is dropped.
+        source (str): Where it is from. ``eanet_block``: the block of EANet,
+            to :class:`mmea.layers.ExternalAttention2d` with a norm;
+            ``eanet_head``: EANet behind its backbone, to ``EAHead``;
+            ``eanet``: the whole EANet, to an ``EncoderDecoder`` with a
+            ``ResNetV1c`` and an ``EAHead``; ``ea_core``: the two memories
+            ``mk`` and ``mv`` of the bare operator.
+
+    Returns:
+        dict[str, Tensor]: Under our names. Memories are (S, C).
+
+    Raises:
+        ValueError: An unknown ``source``, or a name that it does not have.
+    """
+    if source not in SOURCES:
+        raise ValueError(
+            f'{source=} is unknown; choose from {", ".join(SOURCES)}'
+        )
+    converted = {}
+    for name, value in state_dict.items():
+        name = name.removeprefix('module.')
+        new = _rename(name, SOURCES[source])
+        if new is None:
+            raise ValueError(
+                f'{name!r} is no name of {source!r}; choose another source '
+                f'({", ".join(SOURCES)}) or remove the entry'
+            )
+        if new.endswith('key_memory'):
+            value = value.reshape(value.shape[:2])
+        elif new.endswith('value_memory'):
+            value = value.reshape(value.shape[:2]).t().contiguous()
+        elif new.endswith('num_batches_tracked'):
+            value = value.reshape(())
+        converted[new] = value
+    return converted
+
+
+def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
+    for old, new in rules:
+        if match := re.fullmatch(old, name):
+            return match.expand(new)
+    return None

@@ -1,0 +1,22 @@
+"""Registered parts: what a config names with the prefix ``mmea.``."""
+
+from mmea.registry import MODELS, register_missing
+
+from .build import build_attention
+from .layers import ExternalAttention2d
+from .necks import EANeck
+
+try:
+    from .decode_heads import EAFPNHead, EAHead
+except ImportError as error:
+    EAFPNHead, EAHead = register_missing(
+        MODELS, ['EAFPNHead', 'EAHead'], 'mmseg', error
+    )
+
+__all__ = [
+    'EAFPNHead',
+    'EAHead',
+    'EANeck',
+    'ExternalAttention2d',
+    'build_attention',
+]

@@ -1,0 +1,78 @@
+import difflib
+import inspect
+
+from torch import nn
+
+from mmea.registry import MODELS
+
+__all__ = ['build_attention']
+
+
+def build_attention(attention: dict, in_channels: int) -> nn.Module:
+    """Build the attention of a head or neck from its config.
+
+    Args:
+        attention (dict): ``type`` and the arguments of a registered layer,
+            such as ``dict(type='mmea.ExternalAttention2d', num_slots=32)``.
+        in_channels (int): Width of the map that the host hands to it.
+
+    Returns:
+        nn.Module: The layer, (B, in_channels, H, W) to the same.
+
+    Raises:
+        ValueError: ``type`` is missing or not registered, or
+            ``in_channels`` is given again with another value.
+        TypeError: An argument that the layer does not take.
+    """
+    cfg = dict(attention)
+    scope = cfg.pop('_scope_', None)
+    kind = cfg.pop('type', None)
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(kind) if isinstance(kind, str) else kind
+        known = sorted(
+            f'mmea.{name}'
+            for name, layer in MODELS.module_dict.items()
+            if hasattr(layer, 'attend')
+        )
+    if not inspect.isclass(cls):
+        raise ValueError(
+            f'attention.type={kind!r} is not registered'
+            f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
+        )
+    taken = _arguments(cls)
+    for name in cfg:
+        if name not in taken:
+            raise TypeError(
+                f'attention.{name} is no argument of {cls.__name__}'
+                f'{_suggest(name, taken)}; it takes '
+                f'{", ".join(sorted(taken))}'
+            )
+    if cfg.setdefault('in_channels', in_channels) != in_channels:
+        raise ValueError(
+            f'attention.in_channels={cfg["in_channels"]}, but the host has '
+            f'{in_channels} channels there; leave it out'
+        )
+    return cls(**cfg)
+
+
+def _arguments(cls: type) -> set[str]:
+    """Names of keyword arguments, through every ``**kwargs`` up the MRO."""
+    names = set()
+    for base in cls.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        params = inspect.signature(base.__init__).parameters.values()
+        names |= {
+            p.name
+            for p in params
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
+        if all(p.kind is not p.VAR_KEYWORD for p in params):
+            break
+    # The layers' callables are set by norm_cfg and act_cfg here.
+    return names - {'self', 'norm_layer', 'act_layer'}
+
+
+def _suggest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f' (did you mean {close[0]!r}?)' if close else ''

@@ -1,0 +1,47 @@
+"""The registered form of each layer.
+
+A class of the same name as the layer's, which takes ``norm_cfg`` and
+``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``.
+"""
+
+from functools import partial
+
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from torch import nn
+
+from mmea import layers
+from mmea.registry import MODELS
+
+__all__ = ['ExternalAttention2d']
+
+
+class _FromConfigs:
+    """Turn ``norm_cfg`` and ``act_cfg`` into layers."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        norm_cfg: dict | None = None,
+        act_cfg: dict | None = None,
+        **kwargs,
+    ):
+        if norm_cfg is not None:
+            kwargs['norm_layer'] = partial(_build_norm, norm_cfg)
+        if act_cfg is not None:
+            kwargs['act_layer'] = partial(build_activation_layer, act_cfg)
+        super().__init__(in_channels, **kwargs)
+
+
+def _build_norm(cfg: dict, num_features: int) -> nn.Module:
+    return build_norm_layer(cfg, num_features)[1]
+
+
+@MODELS.register_module()
+class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
+    """:class:`mmea.layers.ExternalAttention2d` with ``norm_cfg, act_cfg``.
+
+    Works as a ResNet plugin (``plugins=[dict(cfg=dict(type=
+    'mmea.ExternalAttention2d'), ...)]``) and wherever a registry builds a
+    layer.
+    """

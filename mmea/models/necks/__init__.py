@@ -1,0 +1,3 @@
+from .ea_neck import EANeck
+
+__all__ = ['EANeck']

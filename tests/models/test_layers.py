@@ -1,0 +1,94 @@
+import copy
+
+import pytest
+import torch
+from mmcv.cnn import build_plugin_layer
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmea import layers
+from mmea.models import ExternalAttention2d
+from mmea.registry import MODELS
+
+
+def test_configs_become_layers():
+    built = MODELS.build(
+        dict(
+            type='mmea.ExternalAttention2d',
+            in_channels=8,
+            num_slots=3,
+            norm_cfg=dict(type='GN', num_groups=2, eps=1e-3),
+            act_cfg=dict(type='LeakyReLU', negative_slope=0.2),
+            zero_init=False,
+        )
+    )
+    plain = layers.ExternalAttention2d(
+        8,
+        num_slots=3,
+        norm_layer=lambda c: nn.GroupNorm(2, c, eps=1e-3),
+        act_layer=lambda: nn.LeakyReLU(0.2),
+        zero_init=False,
+    )
+    plain.load_state_dict(built.state_dict())
+    x = torch.randn(2, 8, 5, 3)
+    torch.testing.assert_close(built(x), plain(x))
+
+
+def test_frozen_norm():
+    layer = ExternalAttention2d(
+        4, norm_cfg=dict(type='BN', requires_grad=False)
+    )
+    assert not any(p.requires_grad for p in layer.norm.parameters())
+
+
+def test_plugin_builder_names_it():
+    name, layer = build_plugin_layer(
+        dict(type='mmea.ExternalAttention2d', num_slots=3),
+        postfix='_1',
+        in_channels=6,
+    )
+    assert name == 'external_attention2d_1'
+    assert isinstance(layer, ExternalAttention2d)
+
+
+def test_identity_survives_the_init_of_a_host():
+    class Host(BaseModule):
+        def __init__(self):
+            super().__init__(init_cfg=dict(type='Kaiming', layer='Conv2d'))
+            self.layer = ExternalAttention2d(4)
+
+    host = Host()
+    host.init_weights()
+    x = torch.randn(1, 4, 3, 3)
+    assert torch.equal(host.layer(x), x)
+
+
+@pytest.mark.parametrize('package', ['mmseg', 'mmdet'])
+def test_as_a_plugin_of_a_resnet(package):
+    """In the bottlenecks: identity at the start, trained afterwards."""
+    backbones = pytest.importorskip(f'{package}.models.backbones')
+    plugin = dict(
+        cfg=dict(type='mmea.ExternalAttention2d', num_slots=4),
+        stages=(False, False, True, True),
+        position='after_conv3',
+    )
+    cfg = dict(depth=50, base_channels=4, stem_channels=4, init_cfg=None)
+    torch.manual_seed(0)
+    plain = backbones.ResNet(**cfg)
+    plain.init_weights()
+    model = backbones.ResNet(**cfg, plugins=[plugin])
+    model.init_weights()
+    own = [m for m in model.modules() if isinstance(m, ExternalAttention2d)]
+    assert len(own) == 6 + 3
+    missing, unexpected = model.load_state_dict(
+        plain.state_dict(), strict=False
+    )
+    assert not unexpected
+    assert all('external_attention2d' in name for name in missing)
+    x = torch.randn(2, 3, 65, 33)
+    for got, want in zip(copy.deepcopy(model)(x), copy.deepcopy(plain)(x)):
+        torch.testing.assert_close(got, want)
+    sum((out * torch.randn_like(out)).sum() for out in model(x)).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    # The last layer moves at once; the rest follows when it is not zero.
+    assert all(m.out_proj.weight.grad.abs().max() > 0 for m in own)
