@@ -1,0 +1,210 @@
+"""Against numbers recorded from the authors' implementations.
+
+``MMEA_ORACLE_DIR`` names the folder of the case files (default: the copy in
+tests/data); every file there of a known case is one test.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmea.convert import convert
+from mmea.layers import ExternalAttention2d
+from mmea.ops import external_attention
+
+pytestmark = pytest.mark.oracle
+
+LIMIT = 1e-10
+FOLDER = Path(
+    os.environ.get(
+        'MMEA_ORACLE_DIR', Path(__file__).parent / 'data' / 'oracle'
+    )
+)
+
+
+class Case:
+    """One case file, its arrays as tensors."""
+
+    def __init__(self, path: Path):
+        with np.load(path, allow_pickle=False) as arrays:
+            self.meta = json.loads(str(arrays['meta']))
+            self.arrays = {
+                name: torch.from_numpy(arrays[name])
+                for name in arrays.files
+                if name != 'meta'
+            }
+        self.x = self['input/x'].requires_grad_()
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.arrays[name]
+
+    def group(self, prefix: str) -> dict[str, torch.Tensor]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.arrays.items()
+            if name.startswith(prefix)
+        }
+
+    def compare(self, got: torch.Tensor, name: str):
+        want = self[name]
+        assert got.shape == want.shape, name
+        error = (got.detach() - want).abs().max() / want.abs().max()
+        assert error < LIMIT, f'{name}: {error:.2e}'
+
+    def check_module(self, module: nn.Module, source: str, call=None):
+        """Load, run and differentiate ``module``; compare everything."""
+        module.double().train(self.meta['mode'] == 'train')
+        module.load_state_dict(convert(self.group('param/'), source))
+        y = (call or module)(self.x)
+        self.compare(y, 'output/y')
+        (y * self['cotangent']).sum().backward()
+        self.compare(self.x.grad, 'grad/input')
+        # Ours under our names, theirs converted to them.
+        grads = {name: p.grad for name, p in module.named_parameters()}
+        recorded = self.group('grad/')
+        del recorded['input']
+        want = convert(recorded, source)
+        assert grads.keys() == want.keys()
+        zero = convert(
+            {name: recorded[name] for name in self.meta['zero_gradients']},
+            source,
+        )
+        largest = max(g.abs().max() for g in want.values())
+        for name, grad in grads.items():
+            if name in zero:
+                assert grad.abs().max() < LIMIT * largest, name
+                continue
+            error = (grad - want[name]).abs().max() / want[name].abs().max()
+            assert error < LIMIT, f'grad of {name}: {error:.2e}'
+        after = convert(self.group('after/'), source)
+        buffers = dict(module.named_buffers())
+        assert self.meta['mode'] == 'eval' or after.keys() == buffers.keys()
+        for name, value in after.items():
+            torch.testing.assert_close(
+                buffers[name], value, rtol=0, atol=LIMIT * value.abs().max()
+            )
+
+
+def check_block(case: Case):
+    fixed = case.meta['fixed']
+    block = ExternalAttention2d(
+        case.meta['ctor']['c'],
+        num_slots=fixed['S'],
+        eps=fixed['eps'],
+        norm_layer=lambda c: nn.BatchNorm2d(
+            c, eps=fixed['bn_eps'], momentum=fixed['bn_momentum']
+        ),
+        act_layer=nn.ReLU,
+        zero_init=False,
+    )
+    case.check_module(block, 'eanet_block')
+
+
+def check_core(case: Case):
+    memories = {
+        name: value.requires_grad_()
+        for name, value in convert(case.group('param/'), 'ea_core').items()
+    }
+    assert memories['key_memory'].shape == (
+        case.meta['ctor']['S'],
+        case.meta['ctor']['d_model'],
+    )
+    y = external_attention(
+        case.x.mT, **memories, eps=case.meta['fixed']['eps']
+    ).mT
+    case.compare(y, 'output/y')
+    (y * case['cotangent']).sum().backward()
+    case.compare(case.x.grad, 'grad/input')
+    case.compare(memories['key_memory'].grad, 'grad/mk.weight')
+    case.compare(memories['value_memory'].grad.t(), 'grad/mv.weight')
+
+
+def check_head(case: Case):
+    pytest.importorskip('mmseg')
+    from mmseg.models.utils import resize
+
+    from mmea.models import EAHead
+
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    norm_cfg = dict(type='BN', eps=fixed['bn_eps'])
+    head = EAHead(
+        **ctor,
+        attention=dict(
+            type='mmea.ExternalAttention2d',
+            num_slots=fixed['S'],
+            eps=fixed['eps'],
+            norm_cfg=norm_cfg,
+            act_cfg=dict(type='ReLU'),
+            zero_init=False,
+        ),
+        norm_cfg=norm_cfg,
+        dropout_ratio=fixed['dropout2d'],
+        align_corners=fixed['align_corners'],
+    )
+    case.check_module(
+        head,
+        'eanet_head',
+        lambda x: resize(
+            head([x]),
+            case.meta['call']['size'],
+            mode='bilinear',
+            align_corners=head.align_corners,
+        ),
+    )
+
+
+def check_loss(case: Case):
+    pytest.importorskip('mmseg')
+    from mmseg.models.losses import CrossEntropyLoss
+
+    ctor = case.meta['ctor']
+    loss = CrossEntropyLoss(reduction=ctor['reduction'])
+    pixels = loss(
+        case.x, case['input/label'], ignore_index=ctor['ignore_index']
+    )
+    y = pixels.mean(2).mean(1)
+    case.compare(y, 'output/y')
+    (y * case['cotangent']).sum().backward()
+    case.compare(case.x.grad, 'grad/input')
+    # What EANet's configs train with is the mean of it over the batch.
+    mean = CrossEntropyLoss()(
+        case.x, case['input/label'], ignore_index=ctor['ignore_index']
+    )
+    torch.testing.assert_close(mean, case['output/y'].mean())
+
+
+CHECKS = {
+    'ea_block_': check_block,
+    'ea_core': check_core,
+    'eanet_head_': check_head,
+    'eanet_loss': check_loss,
+}
+
+
+def find_cases() -> list[tuple[Path, str]]:
+    return [
+        (path, prefix)
+        for path in sorted(FOLDER.glob('*.npz'))
+        for prefix in CHECKS
+        if path.stem.startswith(prefix)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('path', 'prefix'),
+    [
+        pytest.param(path, prefix, id=path.stem)
+        for path, prefix in find_cases()
+    ],
+)
+def test_oracle(path: Path, prefix: str):
+    CHECKS[prefix](Case(path))
+
+
+def test_oracle_folder_has_cases():
+    assert find_cases(), f'MMEA_ORACLE_DIR={FOLDER} holds no known case'
