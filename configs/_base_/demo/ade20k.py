@@ -1,0 +1,37 @@
+_base_ = './schedule.py'
+
+# The scenes that mmea renders, written as ADE20K is.
+demo_scenes = dict(
+    layout='ade20k', num_train=240, num_val=60, size=(128, 128), seed=0
+)
+data_root = 'data/demo/ade20k'
+crop_size = (128, 128)
+train_pipeline = [
+    dict(type='mmea.LoadImage'),
+    dict(type='mmea.LoadSegAnnotations', reduce_zero_label=True),
+    dict(
+        type='RandomResize',
+        scale=(128, 128),
+        ratio_range=(0.75, 1.5),
+        keep_ratio=True,
+    ),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='mmea.LoadImage'),
+    dict(type='mmea.LoadSegAnnotations', reduce_zero_label=True),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(data_root=data_root, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=2, dataset=dict(data_root=data_root, pipeline=test_pipeline)
+)
+test_dataloader = val_dataloader
+model = dict(data_preprocessor=dict(size=crop_size))

@@ -1,0 +1,19 @@
+# A light backbone without pretrained weights, and a head to fit.
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    backbone=dict(
+        depth=18,
+        stem_channels=32,
+        base_channels=32,
+        norm_cfg=norm_cfg,
+        init_cfg=None,
+    ),
+    decode_head=dict(
+        in_channels=256,
+        channels=128,
+        mid_channels=64,
+        norm_cfg=norm_cfg,
+        attention=dict(norm_cfg=norm_cfg),
+    ),
+    test_cfg=dict(_delete_=True, mode='whole'),
+)

@@ -1,0 +1,16 @@
+_base_ = [
+    '../_base_/models/eanet_r50-d8.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/schedules/80k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(512, 1024)),
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(
+            checkpoint='https://mmassets.onedl.ai/pretrain/third_party/'
+            'resnet101_v1c-e67eebb6.pth'
+        ),
+    ),
+)
