@@ -5,19 +5,12 @@ demo_scenes = dict(
     layout='voc', num_train=240, num_val=60, size=(128, 128), seed=0
 )
 data_root = 'data/demo/voc'
-crop_size = (128, 128)
+crop_size = (96, 96)
 train_pipeline = [
     dict(type='mmea.LoadImage'),
     dict(type='mmea.LoadSegAnnotations'),
-    dict(
-        type='RandomResize',
-        scale=(128, 128),
-        ratio_range=(0.75, 1.5),
-        keep_ratio=True,
-    ),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [

@@ -1,0 +1,14 @@
+"""Demo scenes, converters, and the transforms that the configs name."""
+
+from mmea.registry import TRANSFORMS, register_missing
+
+from .load_image import LoadImage
+
+try:
+    from .load_seg_annotations import LoadSegAnnotations
+except ImportError as error:
+    (LoadSegAnnotations,) = register_missing(
+        TRANSFORMS, ['LoadSegAnnotations'], 'mmseg', error
+    )
+
+__all__ = ['LoadImage', 'LoadSegAnnotations']

@@ -1,0 +1,304 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmea.datasets import demo
+from mmea.datasets.demo import CLASS_IDS, FIRST_VAL, MANIFEST, write_demo
+from mmea.datasets.scenes import render_scene, scene_classes
+
+SMALL = dict(num_train=4, num_val=2, size=(40, 48))
+# Per layout: class, arguments for (train, val), and what the reader's
+# labels are less than the ids in the files (reduce_zero_label).
+READERS = dict(
+    ade20k=(
+        'ADE20KDataset',
+        [
+            dict(
+                data_prefix=dict(
+                    img_path=f'images/{name}',
+                    seg_map_path=f'annotations/{name}',
+                )
+            )
+            for name in ('training', 'validation')
+        ],
+        1,
+    ),
+    cityscapes=(
+        'CityscapesDataset',
+        [
+            dict(
+                data_prefix=dict(
+                    img_path=f'leftImg8bit/{name}',
+                    seg_map_path=f'gtFine/{name}',
+                )
+            )
+            for name in ('train', 'val')
+        ],
+        0,
+    ),
+    voc=(
+        'PascalVOCDataset',
+        [
+            dict(
+                ann_file=f'ImageSets/Segmentation/{name}.txt',
+                data_prefix=dict(
+                    img_path='JPEGImages', seg_map_path='SegmentationClass'
+                ),
+            )
+            for name in ('train', 'val')
+        ],
+        0,
+    ),
+)
+
+
+def snapshot(root):
+    return {
+        path.relative_to(root).as_posix(): path.stat().st_mtime_ns
+        for path in root.rglob('*')
+        if path.is_file()
+    }
+
+
+def stray(root):
+    """What lies beside root."""
+    return [path.name for path in root.parent.iterdir() if path != root]
+
+
+@pytest.mark.parametrize('layout', sorted(READERS))
+def test_mmseg_reads_it(layout, tmp_path):
+    datasets = pytest.importorskip('mmseg.datasets')
+    name, splits, shift = READERS[layout]
+    write_demo(layout, tmp_path / 'set', **SMALL)
+    classes = scene_classes(layout)
+    for kwargs, num, start in zip(splits, (4, 2), (0, FIRST_VAL)):
+        dataset = getattr(datasets, name)(
+            data_root=str(tmp_path / 'set'),
+            pipeline=[
+                dict(type='mmseg.LoadImageFromFile'),
+                dict(type='mmseg.LoadAnnotations'),
+            ],
+            **kwargs,
+        )
+        assert len(dataset) == num
+        for index, sample in enumerate(dataset):
+            scene = render_scene(layout, start + index, size=(40, 48))
+            read = sample['gt_seg_map']
+            known = read != 255
+            ids = [CLASS_IDS[layout][name] - shift for name in classes]
+            assert (read == np.array(ids)[scene.labels])[known].all()
+            assert known.mean() > (0.6 if layout == 'voc' else 0.999)
+            assert [dataset.metainfo['classes'][i] for i in ids] == list(
+                classes
+            )
+            error = np.abs(sample['img'][..., ::-1] - scene.image.astype(int))
+            assert error.mean() < 12  # JPEG; channels in the right order
+
+
+def test_cityscapes_label_ids(tmp_path):
+    write_demo('cityscapes', tmp_path / 'set', **SMALL)
+    stem = tmp_path / 'set/gtFine/val/demo/demo_000001_000019_gtFine'
+    labels = render_scene('cityscapes', FIRST_VAL + 1, size=(40, 48)).labels
+    # From cityscapesScripts, in the order of scene_classes('cityscapes').
+    table = np.array([7, 8, 11, 21, 22, 23, 24, 25, 26, 33])
+    assert (
+        np.array(Image.open(f'{stem}_labelIds.png')) == table[labels]
+    ).all()
+
+
+def test_voc_lists_and_palette(tmp_path):
+    root = write_demo('voc', tmp_path / 'set', **SMALL)
+    lists = {
+        path.stem: path.read_text().split()
+        for path in (root / 'ImageSets/Segmentation').iterdir()
+    }
+    assert lists['train'] == [f'2012_{i:06d}' for i in range(4)]
+    assert lists['val'] == ['2013_000000', '2013_000001']
+    assert lists['trainval'] == lists['train'] + lists['val']
+    assert lists['aug'] == ['2012_000000', '2012_000002']
+    picture = Image.open(root / 'SegmentationClass/2012_000000.png')
+    plain = Image.open(root / 'SegmentationClassAug/2012_000000.png')
+    assert (picture.mode, plain.mode) == ('P', 'L')
+    bordered, plain = np.array(picture), np.array(plain)
+    assert (bordered == 255).any() and not (plain == 255).any()
+    assert (bordered == plain)[bordered != 255].all()
+    palette = np.reshape(picture.getpalette(), (-1, 3))
+    # aeroplane, person, sheep and the border, as in the VOC kit
+    assert palette[[1, 15, 17, 255]].tolist() == [
+        [128, 0, 0],
+        [192, 128, 128],
+        [128, 64, 0],
+        [224, 224, 192],
+    ]
+
+
+def test_default_sizes(tmp_path):
+    for layout, size in (
+        ('ade20k', (128, 128)),
+        ('cityscapes', (256, 128)),
+        ('voc', (128, 128)),
+    ):
+        root = write_demo(layout, tmp_path / layout, num_train=1, num_val=1)
+        sizes = {Image.open(path).size for path in root.rglob('*.*g')}
+        assert sizes == {size}
+
+
+def test_second_call_writes_nothing(tmp_path):
+    root = write_demo('ade20k', tmp_path / 'set', **SMALL)
+    before = snapshot(root)
+    assert len(before) == 6 * 2 + 1
+    assert write_demo('ade20k', str(root), **SMALL) == root
+    assert snapshot(root) == before
+    assert stray(root) == []
+
+
+def test_other_arguments_replace_our_set(tmp_path):
+    root = write_demo('ade20k', tmp_path / 'set', **SMALL)
+    write_demo('voc', root, **SMALL)
+    assert (root / 'JPEGImages').is_dir()
+    assert not (root / 'images').exists()
+    assert stray(root) == []
+
+
+def test_lost_file_is_rendered_again(tmp_path):
+    root = write_demo('ade20k', tmp_path / 'set', **SMALL)
+    lost = root / 'images/training/ADE_train_00000001.jpg'
+    data = lost.read_bytes()
+    lost.unlink()
+    write_demo('ade20k', root, **SMALL)
+    assert lost.read_bytes() == data
+
+
+def foreign_file(root):
+    (root / 'notes.txt').write_text('mine')
+
+
+def edited_file(root):
+    path = root / 'annotations/training/ADE_train_00000001.png'
+    Image.fromarray(np.ones((40, 48), np.uint8)).save(path)
+
+
+def link_to_data(root):
+    (root / 'real').symlink_to(root.parent / 'elsewhere')
+
+
+@pytest.mark.parametrize('change', [foreign_file, edited_file, link_to_data])
+def test_user_data_is_never_replaced(change, tmp_path):
+    root = write_demo('ade20k', tmp_path / 'set', **SMALL)
+    change(root)
+    before = snapshot(root)
+    with pytest.raises(FileExistsError, match='out_dir=.*another out_dir'):
+        write_demo('ade20k', root, seed=1, **SMALL)
+    assert snapshot(root) == before
+
+
+def test_folder_without_manifest_is_refused(tmp_path):
+    (tmp_path / 'set').mkdir()
+    (tmp_path / 'set/a.jpg').write_text('mine')
+    with pytest.raises(FileExistsError, match="holds 'a.jpg'"):
+        write_demo('ade20k', tmp_path / 'set', **SMALL)
+    assert (tmp_path / 'set/a.jpg').read_text() == 'mine'
+    (tmp_path / 'set' / 'a.jpg').rename(tmp_path / 'set' / MANIFEST)
+    with pytest.raises(FileExistsError, match=f'holds {MANIFEST!r}'):
+        write_demo('ade20k', tmp_path / 'set', **SMALL)
+
+
+def test_empty_folder_is_fine(tmp_path):
+    (tmp_path / 'set').mkdir()
+    root = write_demo('ade20k', tmp_path / 'set', **SMALL)
+    assert (root / MANIFEST).is_file()
+
+
+@pytest.mark.parametrize('existing', [False, True])
+def test_interrupt_leaves_nothing_half(existing, tmp_path, monkeypatch):
+    root = tmp_path / 'set'
+    before = {}
+    if existing:
+        write_demo('ade20k', root, **SMALL)
+        before = snapshot(root)
+
+    def interrupted(layout, index, **kwargs):
+        if index == 2:
+            raise KeyboardInterrupt
+        return render_scene(layout, index, **kwargs)
+
+    monkeypatch.setattr(demo, 'render_scene', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_demo('ade20k', root, seed=1, **SMALL)
+    assert root.exists() == existing
+    assert snapshot(root) == before
+    assert stray(root) == []
+
+
+def test_faster_process_wins(tmp_path, monkeypatch):
+    def overtaken(root, made):
+        monkeypatch.undo()
+        write_demo('ade20k', tmp_path / 'set', **SMALL)
+        render(root, made)
+
+    render = demo._render
+    monkeypatch.setattr(demo, '_render', overtaken)
+    root = write_demo('ade20k', tmp_path / 'set', **SMALL)
+    assert len(snapshot(root)) == 13
+    assert stray(root) == []
+
+
+@pytest.mark.parametrize(
+    'kwargs, match',
+    [
+        (dict(layout='coco'), r"layout must be one of .*'coco'"),
+        (dict(num_train=0), 'num_train must be .* at least 1, got 0'),
+        (dict(num_val=-3), 'num_val must be .* at least 1, got -3'),
+        (dict(seed=-1), 'seed must be .* at least 0, got -1'),
+        (dict(size=(16, 128)), r'at least 32 pixels, got size=\(16, 128\)'),
+    ],
+)
+def test_bad_arguments(kwargs, match, tmp_path):
+    arguments = dict(dict(layout='ade20k', **SMALL), **kwargs)
+    with pytest.raises(ValueError, match=match):
+        write_demo(out_dir=tmp_path / 'set', **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_places(tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(NotADirectoryError, match='is no folder'):
+        write_demo('ade20k', tmp_path / 'file', **SMALL)
+    with pytest.raises(OSError, match='cannot write .*file/set'):
+        write_demo('ade20k', tmp_path / 'file/set', **SMALL)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, 'geteuid') or os.geteuid() == 0,
+    reason='root may write everywhere',
+)
+def test_unwritable_parent(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match='parent folder must be writable'):
+        write_demo('ade20k', tmp_path / 'set', **SMALL)
+
+
+def test_command(tmp_path, capsys):
+    demo.main(
+        [
+            'voc',
+            str(tmp_path / 'set'),
+            '--num-train',
+            '1',
+            '--num-val',
+            '1',
+            '--size',
+            '40',
+            '33',
+            '--seed',
+            '7',
+        ]
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / 'set')
+    picture = Image.open(tmp_path / 'set/JPEGImages/2012_000000.jpg')
+    assert picture.size == (33, 40)
+    with pytest.raises(SystemExit):
+        demo.main(['voc', str(tmp_path / 'set'), '--num-train', '-1'])
+    assert 'num_train must be' in capsys.readouterr().err
