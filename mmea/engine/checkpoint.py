@@ -1,0 +1,161 @@
+"""Checkpoints are read without executing code from the file.
+
+torch's restricted unpickler (``weights_only=True``) refuses what it does not
+know. An mmengine checkpoint holds more than weights: the history of its log,
+whose class is pickled with ``getattr`` calls. Upstream either fails on that
+or allows ``getattr`` itself, or falls back to the full unpickler; here a
+``getattr`` that knows nothing but the statistics of that class takes its
+place, so that resuming works too.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from mmea.errors import UserError
+
+__all__ = ['check_checkpoint', 'load_checkpoint', 'use_safe_loading']
+
+
+def _history_method(owner: type, name: str):
+    """Stand for ``getattr`` in a checkpoint."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise UserError(
+        f'the checkpoint asks for the attribute {name!r} of {owner}, which '
+        'no checkpoint of mmengine needs; it was not loaded'
+    )
+
+
+def _safe_globals() -> list:
+    core = np._core if hasattr(np, '_core') else np.core
+    return [
+        HistoryBuffer,
+        (_history_method, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *(
+            type(np.dtype(kind))
+            for kind in (bool, 'i4', 'i8', 'f4', 'f8', 'U')
+        ),
+        *(
+            (function, f'{module}.{function.__name__}')
+            # numpy 1 and 2 write their own name of the same module
+            for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
+            for function in (
+                core.multiarray._reconstruct,
+                core.multiarray.scalar,
+            )
+        ),
+    ]
+
+
+def load_checkpoint(filename: str, map_location=None) -> dict:
+    """Load a local checkpoint with the restricted unpickler.
+
+    Args:
+        filename (str): Path of the file.
+        map_location: As of :func:`torch.load`.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        UserError: No such file, no checkpoint, or one that holds more than
+            tensors, numbers, text and mmengine's log history.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise UserError(f'no such checkpoint: {filename}')
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            checkpoint = torch.load(
+                path, map_location=map_location, weights_only=True
+            )
+    except UserError:
+        raise
+    except Exception as error:  # unpickling, zip, end of file, ...
+        reason = str(error).strip().partition('\n')[0]
+        raise UserError(
+            f'cannot load the checkpoint {filename}: {reason} (it is damaged, '
+            "or holds more than tensors, numbers, text and mmengine's log; "
+            'nothing in it was executed)'
+        ) from error
+    if isinstance(checkpoint, dict):
+        # Runner.resume() executes this text as a config.
+        checkpoint.get('meta', {}).pop('config', None)
+    return checkpoint
+
+
+def use_safe_loading():
+    """Make mmengine load every checkpoint without executing code from it.
+
+    Local files go through :func:`load_checkpoint`; for downloads torch is
+    told to accept nothing but ``weights_only``. The tools of mmea call this;
+    call it before ``init_model`` or ``init_detector`` in a script of your
+    own.
+    """
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    CheckpointLoader.register_scheme('', loader=_load_from_local, force=True)
+
+
+def _load_from_local(filename: str, map_location=None) -> dict:
+    return load_checkpoint(filename, map_location)
+
+
+def check_checkpoint(model: nn.Module, filename: str, *, partial: bool):
+    """Raise unless a checkpoint fits a model.
+
+    mmengine loads what fits and logs the rest, so that a checkpoint of
+    another architecture leaves a random model behind.
+
+    Args:
+        model (nn.Module): The built model.
+        filename (str): Path of a local checkpoint.
+        partial (bool): Accept one that fits in part, for fine-tuning.
+
+    Raises:
+        UserError: Parameters are missing or of another shape; with
+            ``partial``, nothing fits at all.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    checkpoint = load_checkpoint(filename, 'cpu')
+    state = {
+        name.removeprefix('module.'): value
+        for name, value in checkpoint.get('state_dict', checkpoint).items()
+    }
+    want = model.state_dict()
+    missing = [name for name in want if name not in state]
+    differ = [
+        name
+        for name in want
+        if name in state
+        and getattr(state[name], 'shape', None) != want[name].shape
+    ]
+    bad = len(missing) + len(differ)
+    if not bad or (partial and bad < len(want)):
+        return
+    found = []
+    if missing:
+        found.append(
+            f'{len(missing)} of {len(want)} entries are missing '
+            f'(such as {missing[0]})'
+        )
+    if differ:
+        name = differ[0]
+        found.append(
+            f'{len(differ)} differ in shape (such as {name}: '
+            f'{tuple(state[name].shape)} in the file, '
+            f'{tuple(want[name].shape)} in the model)'
+        )
+    raise UserError(
+        f'the checkpoint {filename} is of another architecture: '
+        f'{" and ".join(found)}; use the config that it was trained with'
+    )

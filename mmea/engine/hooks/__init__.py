@@ -1,0 +1,4 @@
+from .seg_label_check_hook import SegLabelCheckHook
+from .seg_picture_hook import SegPictureHook
+
+__all__ = ['SegLabelCheckHook', 'SegPictureHook']

@@ -1,0 +1,77 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmea.errors import UserError
+from mmea.registry import HOOKS
+
+__all__ = ['SegLabelCheckHook']
+
+
+@HOOKS.register_module()
+class SegLabelCheckHook(Hook):
+    """Stop at the first label that is no class, naming its file.
+
+    A wrong id otherwise ends in an index error of the loss, in an assertion
+    on the GPU, or (in evaluation) in a wrong number and no error at all.
+
+    Args:
+        ignore_index (int): The id of pixels without a label. Default: 255.
+
+    Raises:
+        UserError: A label image holds an id outside the classes, or the
+            head's ``num_classes`` is not that of the data set.
+    """
+
+    def __init__(self, ignore_index: int = 255):
+        self.ignore_index = ignore_index
+
+    def before_train(self, runner: Runner):
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        heads = getattr(model, 'decode_head', None)
+        classes = runner.train_dataloader.dataset.metainfo.get('classes')
+        if classes is None:
+            return
+        for head in heads if hasattr(heads, '__iter__') else [heads]:
+            number = getattr(head, 'num_classes', len(classes))
+            if number != len(classes):
+                raise UserError(
+                    f'decode_head.num_classes is {number}, the data set has '
+                    f'{len(classes)} classes; set model.decode_head.'
+                    f'num_classes={len(classes)} (auxiliary heads too)'
+                )
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self._check(runner.train_dataloader.dataset, data_batch)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        self._check(runner.val_dataloader.dataset, data_batch)
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None):
+        self._check(runner.test_dataloader.dataset, data_batch)
+
+    def _check(self, dataset, data_batch: dict):
+        classes = dataset.metainfo.get('classes')
+        if classes is None:
+            return
+        for sample in data_batch.get('data_samples') or ():
+            if 'gt_sem_seg' not in sample:
+                continue
+            labels = sample.gt_sem_seg.data
+            wrong = (labels >= len(classes)) & (labels != self.ignore_index)
+            if wrong.any():
+                ids = labels[wrong].unique().tolist()
+                raise UserError(
+                    f'label image {sample.get("seg_map_path", "?")} holds '
+                    f'the ids {str(ids[:5])[1:-1]}, outside the '
+                    f'{len(classes)} classes (0..{len(classes) - 1}, '
+                    f'{self.ignore_index} = ignored'
+                    + (
+                        ', after reduce_zero_label'
+                        if sample.get('reduce_zero_label')
+                        else ''
+                    )
+                    + '); correct the file or the classes of the data set'
+                )

@@ -1,0 +1,267 @@
+"""From a command line to a Runner: what train and test share."""
+
+import argparse
+import functools
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import mmengine.dist as dist
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmea
+from mmea.errors import UserError
+
+__all__ = ['build_runner', 'command', 'make_parser', 'read_config']
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that train and test have in common."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        'config', help='path of a config, or the name of one mmea ships'
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and checkpoints (default: work_dirs/CONFIG, '
+        'with --demo work_dirs/CONFIG_demo)',
+    )
+    parser.add_argument(
+        '--demo',
+        action='store_true',
+        help='use small scenes that mmea renders, a light backbone and a '
+        'short schedule: configs/_base_/demo says what changes',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override single settings, such as '
+        'model.decode_head.attention.num_slots=32',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes (default: none, one process)',
+    )
+    # torch's older launcher passes it; torchrun sets the environment.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+    return parser
+
+
+def command(main):
+    """Print a UserError as one line and exit with 1."""
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None):
+        # The config's file folder and the user's project must be importable,
+        # as with a script in tools/.
+        sys.path.insert(0, os.getcwd())
+        try:
+            main(argv)
+        except UserError as error:
+            sys.exit(f'error: {error}')
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+
+    return wrapped
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name and apply them to it.
+
+    Order: the file, then ``--demo``, then ``--cfg-options``; ``--work-dir``
+    and ``--launcher`` last.
+
+    Raises:
+        UserError: No such config, or one without a demo.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    path = args.config
+    if not Path(path).is_file():
+        try:
+            path = mmea.config(path)
+        except ValueError as error:
+            raise UserError(
+                f'no config file {args.config}, and {error}'
+            ) from None
+    cfg = Config.fromfile(path)
+    if args.demo:
+        _apply_demo(cfg)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif args.demo or not cfg.get('work_dir'):
+        cfg.work_dir = os.path.join(
+            'work_dirs', Path(path).stem + ('_demo' if args.demo else '')
+        )
+    return cfg
+
+
+def _apply_demo(cfg: Config):
+    """Merge the demo files that the config's bases name."""
+    names = [cfg.get('demo_data'), cfg.get('demo_model')]
+    if None in names:
+        raise UserError(
+            f'{cfg.filename} has no demo: it lacks the keys demo_data and '
+            'demo_model; inherit from a config of mmea that has them, such '
+            'as ea_fpn_ade20k.py, or train without --demo'
+        )
+    for name in names:
+        demo = Config.fromfile(mmea.config(name))
+        cfg.merge_from_dict(demo.to_dict(), allow_list_keys=False)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Check the surroundings of a config, then build its Runner.
+
+    Raises:
+        UserError: A package, the data or the work dir is not there.
+    """
+    _check_packages(cfg.get('default_scope'))
+    _check_work_dir(cfg.work_dir)
+    _init_distributed(cfg)
+    _write_demo_scenes(cfg)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(loader):
+            _check_data(cfg[loader]['dataset'], f'{loader}.dataset')
+    if get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN'):
+        print_log(
+            'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
+        )
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _check_packages(scope: str | None):
+    if scope in (None, 'mmengine', 'mmea'):
+        return
+    try:
+        importlib.import_module(f'{scope}.models')
+    except ImportError as error:
+        if 'mmcv._ext' in str(error):
+            raise UserError(
+                f"{scope} needs mmcv's compiled ops, and the installed mmcv "
+                'has none; build them once as docs/install.md shows '
+                '(in a checkout of mmea: make test)'
+            ) from error
+        raise UserError(
+            f'the config needs {scope} (default_scope={scope!r}), which '
+            f'cannot be imported: {error}; install it as docs/install.md '
+            'shows'
+        ) from error
+
+
+def _check_work_dir(work_dir: str):
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'cannot write to the work dir {work_dir} ({error.strerror}); '
+            'choose another with --work-dir'
+        ) from error
+
+
+def _check_data(dataset: ConfigDict, key: str):
+    """Raise if a folder or an annotation file of a data set is not there."""
+    if 'dataset' in dataset:  # a wrapper, such as RepeatDataset
+        return _check_data(dataset.dataset, f'{key}.dataset')
+    for i, part in enumerate(dataset.get('datasets', ())):  # ConcatDataset
+        _check_data(part, f'{key}.datasets.{i}')
+    root = dataset.get('data_root') or ''
+    hint = (
+        f'set {key}.data_root (now {root!r}) to your copy, or try '
+        '--demo, which needs no data set'
+    )
+    for name, prefix in (dataset.get('data_prefix') or {}).items():
+        folder = Path(root, prefix or '')
+        if not folder.is_dir():
+            raise UserError(
+                f'the data set folder {folder} ({key}.data_prefix.'
+                f'{name}) is missing; {hint}'
+            )
+        if not any(folder.iterdir()):
+            raise UserError(
+                f'the data set folder {folder} ({key}.data_prefix.'
+                f'{name}) is empty; {hint}'
+            )
+    ann_file = dataset.get('ann_file')
+    if ann_file and not Path(root, ann_file).exists():
+        raise UserError(
+            f'the annotation file {Path(root, ann_file)} ({key}.'
+            f'ann_file) is missing; {hint}'
+        )
+
+
+def _init_distributed(cfg: Config):
+    """Join the process group here, before anything is written.
+
+    mmengine's own launcher needs CUDA; on a CPU the group is gloo's, and DDP
+    must not be given device ids.
+    """
+    if cfg.launcher == 'none' or dist.is_distributed():
+        return
+    if get_device() != 'cpu':
+        dist.init_dist(
+            cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {})
+        )
+        return
+    if cfg.launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise UserError(
+            f'--launcher {cfg.launcher} without a GPU: only torchrun starts '
+            'processes on CPUs; use tools/dist_train.sh (--launcher pytorch)'
+        )
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def _write_demo_scenes(cfg: Config):
+    scenes = cfg.get('demo_scenes')
+    if scenes is None:
+        return
+    from mmea.datasets.demo import write_demo
+
+    if dist.is_main_process():
+        write_demo(out_dir=cfg.train_dataloader.dataset.data_root, **scenes)
+    dist.barrier()
+
+
+def _replace_type(cfg, old: str, new: str) -> bool:
+    """Replace a ``type`` everywhere in a config; whether there was one."""
+    found = False
+    if isinstance(cfg, dict):
+        if cfg.get('type') == old:
+            cfg['type'] = new
+            found = True
+        cfg = cfg.values()
+    elif not isinstance(cfg, (list, tuple)):
+        return False
+    for value in cfg:
+        found |= _replace_type(value, old, new)
+    return found

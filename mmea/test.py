@@ -1,0 +1,95 @@
+"""Evaluate a model: ``python -m mmea.test CONFIG CHECKPOINT``."""
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from mmea.engine.checkpoint import check_checkpoint, use_safe_loading
+from mmea.engine.launch import build_runner, command, make_parser, read_config
+from mmea.errors import UserError
+
+__all__ = ['main']
+
+
+@command
+def main(argv: list[str] | None = None):
+    parser = make_parser('Evaluate a model of mmseg or mmdet')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='path of a checkpoint (default: the latest in the work dir)',
+    )
+    parser.add_argument(
+        '--out',
+        help='write the predictions: for mmseg a folder of label images, for '
+        'mmdet a .pkl file',
+    )
+    parser.add_argument(
+        '--show-dir', help='write pictures of the predictions to this folder'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation, by the config's tta_model and "
+        'tta_pipeline',
+    )
+    args = parser.parse_args(argv)
+    use_safe_loading()
+    cfg = read_config(args)
+    cfg.load_from = args.checkpoint or find_latest_checkpoint(cfg.work_dir)
+    if cfg.load_from is None:
+        raise UserError(
+            f'no checkpoint in {cfg.work_dir}: name one after '
+            'the config, or train first'
+        )
+    if args.tta:
+        _use_tta(cfg)
+    if args.out:
+        _write_predictions(cfg, args.out)
+    if args.show_dir:
+        _draw_predictions(cfg, args.show_dir)
+    runner = build_runner(cfg)
+    check_checkpoint(runner.model, cfg.load_from, partial=False)
+    runner.test()
+
+
+def _use_tta(cfg: Config):
+    if not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
+        raise UserError(
+            f'--tta needs the keys tta_model and tta_pipeline in '
+            f'{cfg.filename}'
+        )
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+
+
+def _write_predictions(cfg: Config, out: str):
+    if cfg.default_scope == 'mmdet':
+        if not out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out must end in .pkl for mmdet, got {out}')
+        evaluators = cfg.test_evaluator
+        if isinstance(evaluators, dict):
+            evaluators = [evaluators]
+        cfg.test_evaluator = [
+            *evaluators,
+            dict(type='DumpDetResults', out_file_path=out),
+        ]
+    else:
+        cfg.test_evaluator['output_dir'] = out
+
+
+def _draw_predictions(cfg: Config, show_dir: str):
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if not hook:
+        raise UserError(
+            '--show-dir needs default_hooks.visualization in the config '
+            "(mmseg's SegVisualizationHook, mmdet's DetVisualizationHook)"
+        )
+    hook.draw = True
+    if cfg.default_scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    else:
+        cfg.visualizer = dict(cfg.visualizer, save_dir=show_dir)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,85 @@
+"""A project of its own, outside the checkout, with a tiny data set."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+# The data loaders of the tests work on images of a few pixels.
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+
+CONFIG = """
+_base_ = __import__('mmea').config('ea_fpn_ade20k.py')
+norm_cfg = dict(type='GN', num_groups=2)
+model = dict(
+    data_preprocessor=dict(size=(32, 48)),
+    backbone=dict(depth=18, stem_channels=8, base_channels=4, init_cfg=None,
+                  norm_cfg=norm_cfg),
+    neck=dict(in_channels=[4, 8, 16, 32], out_channels=8),
+    decode_head=dict(in_channels=[8] * 4, channels=8, norm_cfg=norm_cfg,
+                     dropout_ratio=0, attention=dict(norm_cfg=norm_cfg)))
+pipeline = [dict(type='mmea.LoadImage'),
+            dict(type='mmea.LoadSegAnnotations', reduce_zero_label=True),
+            dict(type='PackSegInputs')]
+data = dict(dataset=dict(data_root='data', pipeline=pipeline),
+            num_workers=0, persistent_workers=False)
+train_dataloader = dict(batch_size=4, sampler=dict(shuffle=False), **data)
+val_dataloader = data
+test_dataloader = data
+val_evaluator = dict(_delete_=True, type='mmea.PresentIoUMetric')
+test_evaluator = val_evaluator
+optim_wrapper = dict(_delete_=True, type='OptimWrapper',
+                     optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+param_scheduler = [dict(type='PolyLR', power=0.9, end=100, by_epoch=False)]
+train_cfg = dict(max_iters=4, val_interval=100)
+default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
+randomness = dict(seed=0)
+"""
+
+
+def write_images(root: Path, split: str, number: int):
+    """ADE20K's layout: class 1 is dark, class 2 bright, 0 is ignored."""
+    rng = np.random.default_rng(number)
+    for folder in ('images', 'annotations'):
+        (root / folder / split).mkdir(parents=True)
+    for i in range(number):
+        labels = np.zeros((32, 48), np.uint8)
+        labels[:, :40] = 1
+        labels[rng.integers(5, 25) :, :40] = 2
+        image = np.repeat(100 * labels[..., None], 3, 2)
+        image = image + rng.integers(0, 50, image.shape)
+        cv2.imwrite(f'{root}/images/{split}/{i}.jpg', image)
+        cv2.imwrite(f'{root}/annotations/{split}/{i}.png', labels)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """The folder, which is the working directory too; config: tiny.py."""
+    pytest.importorskip('mmseg')
+    write_images(tmp_path / 'data', 'training', 8)
+    write_images(tmp_path / 'data', 'validation', 3)
+    (tmp_path / 'tiny.py').write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run():
+    """Call a command's main() as if in a process of its own.
+
+    mmengine keeps its loggers and visualisers per process, under names that
+    a second Runner would find taken.
+    """
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    def call(main, *args):
+        named = [MMLogger, MessageHub, DefaultScope]
+        for cls in (*named, Visualizer, *Visualizer.__subclasses__()):
+            cls._instance_dict.clear()
+        main(list(map(str, args)))
+
+    return call

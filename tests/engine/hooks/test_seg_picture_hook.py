@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmea.engine import SegPictureHook
+from mmea.train import main
+
+
+def test_picture_beside_the_log(project, run):
+    palette = [[0, 0, 0]] * 150
+    palette[0], palette[1] = [200, 0, 0], [0, 0, 200]
+    with open('tiny.py', 'a') as file:
+        file.write(
+            "custom_hooks = [dict(type='mmea.SegPictureHook', num_images=2)]\n"
+            f'meta = dict(metainfo=dict(palette={palette}))\n'
+            'val_dataloader = dict(**data)\n'
+            "val_dataloader['dataset'] = dict(**data['dataset'], **meta)\n"
+        )
+    run(
+        main,
+        'tiny.py',
+        '--work-dir',
+        'work',
+        '--cfg-options',
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+    )
+    picture = cv2.imread('work/predictions.png')
+    assert picture is not None
+    colours = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
+    assert (0, 0, 200) in colours and (200, 0, 0) in colours  # BGR
+    (log,) = Path('work').rglob('*.log')
+    assert 'predictions.png' in log.read_text()
+    # Ground truth of the first image: the column in the middle.
+    labels = cv2.imread('data/annotations/validation/0.png', 0)
+    middle = picture[: picture.shape[0] // 2, 370:710]
+    red = np.all(middle == (0, 0, 200), -1).sum()
+    blue = np.all(middle == (200, 0, 0), -1).sum()
+    want = (labels == 1).sum() / (labels > 0).sum()
+    assert red / (red + blue) == pytest.approx(want, abs=0.03)
+
+
+def test_needs_an_image():
+    with pytest.raises(ValueError, match='num_images=0'):
+        SegPictureHook(num_images=0)

@@ -1,0 +1,179 @@
+import importlib
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config, ConfigDict
+
+from mmea import train
+from mmea.engine import launch
+
+
+@pytest.fixture
+def fails(project, run, capsys):
+    """Train a config; the one line of its error."""
+
+    def call(*args, config='tiny.py') -> str:
+        with pytest.raises(SystemExit) as info:
+            run(train.main, config, '--work-dir', 'work', *args)
+        message = str(info.value.code)
+        assert message.startswith('error: ') and '\n' not in message
+        return message
+
+    return call
+
+
+def test_unknown_config(fails):
+    message = fails(config='ea_fpn_ade2k.py')
+    assert 'no config file ea_fpn_ade2k.py' in message
+    assert "did you mean 'ea_fpn_ade20k.py'" in message
+
+
+def test_missing_folder(fails):
+    message = fails(
+        '--cfg-options', 'train_dataloader.dataset.data_root=nowhere'
+    )
+    assert 'nowhere/images/training' in message and 'is missing' in message
+    assert 'train_dataloader.dataset.data_root' in message
+    assert '--demo' in message
+
+
+def test_empty_folder(fails, project):
+    for path in (project / 'data/images/validation').iterdir():
+        path.unlink()
+    message = fails()
+    assert 'data/images/validation' in message and 'is empty' in message
+    assert 'val_dataloader.dataset.data_root' in message
+
+
+def test_missing_list(fails):
+    message = fails(
+        '--cfg-options', 'train_dataloader.dataset.ann_file=train.txt'
+    )
+    assert 'the annotation file data/train.txt' in message
+
+
+def test_wrappers_of_data_sets_are_looked_into():
+    part = dict(data_root='gone', data_prefix=dict(img_path='a'))
+    cfg = Config(
+        dict(
+            x=dict(
+                type='RepeatDataset',
+                dataset=dict(type='ConcatDataset', datasets=[part]),
+            )
+        )
+    )
+    with pytest.raises(
+        launch.UserError, match=r'gone/a \(x.dataset.datasets.0.data_prefix'
+    ):
+        launch._check_data(cfg.x, 'x')
+
+
+def test_work_dir_that_cannot_be_written(fails, project):
+    (project / 'file').write_text('in the way')
+    message = fails('--work-dir', 'file/work')
+    assert 'cannot write to the work dir file/work' in message
+    assert '--work-dir' in message
+
+
+def test_config_without_a_demo(fails, project):
+    (project / 'own.py').write_text("default_scope = 'mmseg'\nmodel = dict()")
+    message = fails('--demo', config='own.py')
+    assert 'own.py has no demo' in message and 'demo_data' in message
+
+
+@pytest.mark.parametrize(
+    ('reason', 'words'),
+    [
+        ("No module named 'mmdet'", 'needs mmdet (default_scope='),
+        ("No module named 'mmcv._ext'", "mmcv's compiled ops"),
+    ],
+)
+def test_packages_that_are_not_there(fails, monkeypatch, reason, words):
+    real = importlib.import_module
+
+    def absent(name, *args):
+        if name == 'mmdet.models':
+            raise ModuleNotFoundError(reason)
+        return real(name, *args)
+
+    monkeypatch.setattr(importlib, 'import_module', absent)
+    message = fails('--cfg-options', 'default_scope=mmdet')
+    assert words in message and 'docs/install.md' in message
+
+
+def test_launcher_without_its_environment(fails, monkeypatch):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.delenv('RANK', raising=False)
+    assert 'dist_train.sh' in fails('--launcher', 'pytorch')
+    assert 'only torchrun' in fails('--launcher', 'slurm')
+
+
+def test_label_outside_the_classes(fails, project):
+    import cv2
+    import numpy as np
+
+    path = project / 'data/annotations/training/2.png'
+    labels = np.ones((32, 48), np.uint8)
+    labels[0, 0] = 200
+    cv2.imwrite(str(path), labels)
+    message = fails()
+    assert 'annotations/training/2.png holds the ids 199' in message
+    assert '150 classes (0..149' in message and 'reduce_zero_label' in message
+    # In the validation set too, where upstream counts on in silence.
+    labels[0, 0] = 1
+    cv2.imwrite(str(path), labels)
+    labels[0, 0] = 151
+    val = 'data/annotations/validation/1.png'
+    cv2.imwrite(str(project / val), labels)
+    message = fails('--cfg-options', 'train_cfg.val_interval=2')
+    assert f'{val} holds the ids 150' in message
+    assert Path('work/iter_2.pth').exists()  # nothing is lost
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(
+    ('path', 'words'),
+    [
+        ('images/training/1.jpg', 'cannot decode the image'),
+        ('annotations/training/1.png', 'cannot decode the label image'),
+    ],
+)
+def test_broken_file(fails, project, path, words, workers):
+    (project / 'data' / path).write_bytes(b'no picture')
+    message = fails('--cfg-options', f'train_dataloader.num_workers={workers}')
+    assert f'{words} data/{path}' in message
+
+
+def test_missing_label_image(fails, project):
+    (project / 'data/annotations/training/1.png').unlink()
+    assert 'label image not found: data/annotations' in fails()
+
+
+def test_label_image_of_another_size(fails, project):
+    import cv2
+    import numpy as np
+
+    path = project / 'data/annotations/training/1.png'
+    cv2.imwrite(str(path), np.ones((32, 47), np.uint8))
+    assert 'is (32, 47), its image (32, 48)' in fails()
+
+
+def test_number_of_classes(fails):
+    message = fails('--cfg-options', 'model.decode_head.num_classes=19')
+    assert 'decode_head.num_classes is 19' in message
+    assert '150 classes' in message
+
+
+def test_sync_bn_becomes_bn_everywhere():
+    cfg = ConfigDict(
+        dict(
+            norm_cfg=dict(type='SyncBN', requires_grad=True),
+            head=[dict(attention=dict(norm_cfg=dict(type='SyncBN')))],
+            neck=dict(norm_cfg=dict(type='GN')),
+        )
+    )
+    assert launch._replace_type(cfg, 'SyncBN', 'BN')
+    assert cfg.norm_cfg == dict(type='BN', requires_grad=True)
+    assert cfg.head[0].attention.norm_cfg.type == 'BN'
+    assert cfg.neck.norm_cfg.type == 'GN'
+    assert not launch._replace_type(cfg, 'SyncBN', 'BN')

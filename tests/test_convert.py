@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from mmea.convert import convert
+from mmea.layers import ExternalAttention2d
+
+
+def published_block(c=6, s=64, prefix=''):
+    """Names and shapes of the published block."""
+    shapes = {
+        'conv1.weight': (c, c, 1, 1),
+        'conv1.bias': (c,),
+        'linear_0.weight': (s, c, 1),
+        'linear_1.weight': (c, s, 1),
+        'conv2.0.weight': (c, c, 1, 1),
+        'conv2.1.weight': (c,),
+        'conv2.1.bias': (c,),
+        'conv2.1.running_mean': (c,),
+        'conv2.1.running_var': (c,),
+    }
+    state = {
+        prefix + name: torch.randn(*size) for name, size in shapes.items()
+    }
+    state[prefix + 'conv2.1.num_batches_tracked'] = torch.tensor(7)
+    return state
+
+
+@pytest.mark.parametrize('parallel', ['', 'module.'])
+def test_block(parallel):
+    old = published_block()
+    new = convert({parallel + k: v for k, v in old.items()}, 'eanet_block')
+    block = ExternalAttention2d(6, norm_layer=nn.BatchNorm2d)
+    block.load_state_dict(new)
+    assert torch.equal(block.key_memory, old['linear_0.weight'][:, :, 0])
+    assert torch.equal(block.value_memory, old['linear_1.weight'][:, :, 0].t())
+    assert block.norm.num_batches_tracked == 7
+
+
+def test_whole_net():
+    """Every name of a published EANet meets one of the VOC config's model."""
+    pytest.importorskip('mmseg')
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    import mmea
+
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(
+        mmea.config('eanet/eanet_r50-d8_4xb4-45k_voc12aug-513x513.py')
+    )
+    state = MODELS.build(cfg.model).state_dict()
+    back = {
+        'stem.7.': '1.',
+        'stem.': '0.',
+        'layer1': '4',
+        'layer2': '5',
+        'layer3': '6',
+        'layer4': '7',
+    }
+    block = {
+        'in_proj.': 'conv1.',
+        'key_memory': 'linear_0.weight',
+        'value_memory': 'linear_1.weight',
+        'out_proj.': 'conv2.0.',
+        'norm.': 'conv2.1.',
+    }
+    head = {'conv_in.': 'fc0.', 'conv_out.': 'fc1.0.', 'conv_seg.': 'fc2.'}
+    published = {}
+    for name, value in state.items():
+        part, _, rest = name.partition('.')
+        if part == 'backbone':
+            prefix, table = 'extractor.', back
+        elif rest.startswith('attention.'):
+            prefix, table = 'linu.', block
+            rest = rest.removeprefix('attention.')
+        else:
+            prefix, table = '', head
+        old = next(o for o in table if rest.startswith(o))
+        key = prefix + table[old] + rest.removeprefix(old)
+        if old == 'key_memory':
+            value = value[..., None]
+        elif old == 'value_memory':
+            value = value.t()[..., None]
+        published[key] = value
+    assert {
+        'extractor.0.0.weight',
+        'extractor.0.6.weight',
+        'extractor.1.weight',
+        'extractor.4.0.conv1.weight',
+        'extractor.7.2.bn3.bias',
+        'extractor.5.0.downsample.0.weight',
+        'linu.linear_0.weight',
+        'fc1.0.bn.weight',
+        'fc2.bias',
+    } <= published.keys()
+    got = convert(published, 'eanet')
+    assert got.keys() == state.keys()
+    for name, value in got.items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="source='eanett'.*eanet_block"):
+        convert({}, 'eanett')
+    with pytest.raises(ValueError, match="'conv9.weight' is no name of"):
+        convert({'conv9.weight': torch.ones(1)}, 'eanet_block')

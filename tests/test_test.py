@@ -1,0 +1,88 @@
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmea import test, train
+
+
+@pytest.fixture
+def trained(project, run):
+    run(train.main, 'tiny.py', '--work-dir', 'work')
+    return partial(run, test.main, 'tiny.py')
+
+
+def metrics(folder) -> dict:
+    """The numbers of the last evaluation in a work dir."""
+    log = max(Path(folder).rglob('*.log'), key=lambda p: p.stat().st_mtime)
+    line = [la for la in log.read_text().splitlines() if 'mIoU:' in la][-1]
+    return dict(re.findall(r'(\w+): ([\d.]+)', line))
+
+
+def test_evaluates_a_checkpoint(trained):
+    trained('work/iter_4.pth', '--work-dir', 'test')
+    by_path = metrics('test')
+    trained('--work-dir', 'work')  # the latest there
+    by_default = metrics('work')
+    assert 0 < float(by_path['mIoU']) <= 100
+    for key in ('aAcc', 'mIoU', 'mAcc'):
+        assert by_default[key] == by_path[key]
+
+
+def test_writes_predictions(trained):
+    trained('work/iter_4.pth', '--work-dir', 'test', '--out', 'out')
+    hits = total = 0
+    for path in sorted(Path('out').glob('*.png')):
+        pred = np.array(Image.open(path))
+        label = np.array(
+            Image.open(f'data/annotations/validation/{path.name}')
+        )
+        hits += ((pred == label) & (label > 0)).sum()
+        total += (label > 0).sum()
+    assert len(list(Path('out').iterdir())) == 3
+    assert float(metrics('test')['aAcc']) == pytest.approx(
+        100 * hits / total, abs=0.01
+    )
+
+
+def test_draws_predictions(trained):
+    trained('work/iter_4.pth', '--work-dir', 'test', '--show-dir', 'show')
+    assert len(list(Path('show').rglob('*.png'))) == 3
+
+
+def test_time_augmentation(trained):
+    with open('tiny.py', 'a') as file:
+        file.write(
+            "tta_pipeline = [dict(type='mmea.LoadImage'), dict(\n"
+            "    type='TestTimeAug', transforms=[\n"
+            "        [dict(type='RandomFlip', prob=0.),\n"
+            "         dict(type='RandomFlip', prob=1.)],\n"
+            "        [dict(type='mmea.LoadSegAnnotations',\n"
+            '              reduce_zero_label=True)],\n'
+            "        [dict(type='PackSegInputs')]])]\n"
+        )
+    trained('work/iter_4.pth', '--work-dir', 'test', '--tta')
+    assert float(metrics('test')['mIoU']) > 0
+
+
+def test_another_architecture(trained):
+    with pytest.raises(
+        SystemExit, match='key_memory.*in the file.*use the config that'
+    ):
+        trained(
+            'work/iter_4.pth',
+            '--work-dir',
+            'test',
+            '--cfg-options',
+            'model.decode_head.attention.num_slots=8',
+        )
+
+
+def test_no_checkpoint(project, run):
+    with pytest.raises(SystemExit, match='no checkpoint in nothing'):
+        run(test.main, 'tiny.py', '--work-dir', 'nothing')
+    with pytest.raises(SystemExit, match='no such checkpoint: gone.pth'):
+        run(test.main, 'tiny.py', 'gone.pth', '--work-dir', 'test')

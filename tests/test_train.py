@@ -1,0 +1,136 @@
+import shutil
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmea.engine.checkpoint import load_checkpoint
+from mmea.train import main
+
+
+@pytest.fixture
+def train(project, run):
+    return partial(run, main, 'tiny.py', '--work-dir', 'work')
+
+
+def weights(path):
+    return load_checkpoint(path, 'cpu')['state_dict']
+
+
+def assert_same_weights(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], msg=name)
+
+
+def test_resume_equals_an_uninterrupted_run(train):
+    train()
+    want = weights('work/iter_4.pth')
+    shutil.rmtree('work')
+    train('--cfg-options', 'train_cfg.max_iters=2')
+    assert not torch.equal(
+        weights('work/iter_2.pth')['neck.fpn_convs.0.conv.weight'],
+        want['neck.fpn_convs.0.conv.weight'],
+    )
+    shutil.copytree('work', 'copy')
+    train('--resume')
+    assert_same_weights(weights('work/iter_4.pth'), want)
+    train('--work-dir', 'other', '--resume', 'copy/iter_2.pth')
+    assert_same_weights(weights('other/iter_4.pth'), want)
+
+
+def test_resume_without_a_checkpoint_says_so(train, capsys):
+    train('--resume', 'auto', '--cfg-options', 'train_cfg.max_iters=1')
+    assert 'No checkpoint in work' in capsys.readouterr().out
+
+
+def test_cfg_options_reach_the_attention(train):
+    train(
+        '--cfg-options',
+        'model.decode_head.attention.num_slots=32',
+        'train_cfg.max_iters=2',
+    )
+    state = weights('work/iter_2.pth')
+    assert state['decode_head.attention.key_memory'].shape == (32, 8)
+
+
+def test_amp_on_a_cpu(train):
+    if torch.cuda.is_available():
+        pytest.skip('tests the path without a GPU')
+    train('--amp', '--cfg-options', 'train_cfg.max_iters=2')
+    cfg = Config.fromfile('work/tiny.py')
+    assert cfg.optim_wrapper.type == 'mmea.CPUAmpOptimWrapper'
+    amp = weights('work/iter_2.pth')
+    shutil.rmtree('work')
+    train('--cfg-options', 'train_cfg.max_iters=2')
+    plain = weights('work/iter_2.pth')
+    name = 'neck.fpn_convs.0.conv.weight'
+    assert not torch.equal(amp[name], plain[name])
+    torch.testing.assert_close(amp[name], plain[name], rtol=0.05, atol=0.01)
+
+
+def test_amp_refuses_another_wrapper(train, capsys):
+    with pytest.raises(SystemExit, match='optim_wrapper.type.*it is Zero'):
+        train('--amp', '--cfg-options', 'optim_wrapper.type=Zero')
+
+
+def test_memory_is_smaller_than_the_map(train):
+    """The head attends N = 8 x 12 tokens through 64 slots."""
+    train('--cfg-options', 'train_cfg.max_iters=2')
+    state = weights('work/iter_2.pth')
+    assert state['decode_head.attention.key_memory'].shape == (64, 8)
+
+
+HOOK = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class WriteLosses(Hook):
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None):
+        with open(f'losses_{runner.world_size}_{runner.rank}', 'a') as file:
+            print(outputs['loss'].item(), file=file)
+"""
+
+
+def test_two_processes_equal_one(project):
+    """gloo on a CPU, GroupNorm, fixed order, the same total batch."""
+    (project / 'losses.py').write_text(HOOK)
+    (project / 'ddp.py').write_text(
+        "_base_ = './tiny.py'\n"
+        "custom_imports = dict(imports=['losses'])\n"
+        "custom_hooks = [dict(type='WriteLosses')]\n"
+        'train_cfg = dict(max_iters=10)\n'
+    )
+    run = [sys.executable, '-m']
+    one = [*run, 'mmea.train', 'ddp.py', '--work-dir', 'one']
+    subprocess.run(one, check=True)
+    two = [
+        *run,
+        'torch.distributed.run',
+        '--nproc_per_node=2',
+        '--master_port=29571',
+        '-m',
+        'mmea.train',
+        'ddp.py',
+        '--launcher',
+        'pytorch',
+        '--work-dir',
+        'two',
+        '--cfg-options',
+        'train_dataloader.batch_size=2',
+    ]
+    subprocess.run(two, check=True)
+    single = np.loadtxt('losses_1_0')
+    ranks = np.stack([np.loadtxt(f'losses_2_{rank}') for rank in range(2)])
+    assert single.shape == (10,)
+    assert np.abs(ranks[0] - ranks[1]).max() > 1e-4  # they saw other images
+    assert np.abs(ranks.mean(0) - single).max() < 1e-5
+    assert_same_weights(weights('one/iter_10.pth'), weights('two/iter_10.pth'))
