@@ -1,20 +1,22 @@
 """Checkpoints are read without executing code from the file.
 
 torch's restricted unpickler (``weights_only=True``) refuses what it does not
-know. An mmengine checkpoint holds more than weights: the history of its log,
-whose class is pickled with ``getattr`` calls. Upstream either fails on that
-or allows ``getattr`` itself, or falls back to the full unpickler; here a
-``getattr`` that knows nothing but the statistics of that class takes its
-place, so that resuming works too.
+know. An mmengine checkpoint holds more than weights: the history of its log
+and the state of its schedulers, whose methods are pickled as ``getattr``
+calls. Upstream either fails on that, or allows ``getattr`` itself and falls
+back to the full unpickler; here a function that knows nothing but those
+methods takes its place, so that resuming works too.
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
@@ -23,10 +25,17 @@ from mmea.errors import UserError
 __all__ = ['check_checkpoint', 'load_checkpoint', 'use_safe_loading']
 
 
-def _history_method(owner: type, name: str):
+# The attributes that checkpoints of mmengine name, and no others.
+_ATTRIBUTES = {
+    HistoryBuffer: ('min', 'max', 'current', 'mean'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _attribute(owner: type, name: str):
     """Stand for ``getattr`` in a checkpoint."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(HistoryBuffer, name)
+    if name in _ATTRIBUTES.get(owner, ()):
+        return getattr(owner, name)
     raise UserError(
         f'the checkpoint asks for the attribute {name!r} of {owner}, which '
         'no checkpoint of mmengine needs; it was not loaded'
@@ -36,8 +45,8 @@ def _history_method(owner: type, name: str):
 def _safe_globals() -> list:
     core = np._core if hasattr(np, '_core') else np.core
     return [
-        HistoryBuffer,
-        (_history_method, 'builtins.getattr'),
+        *_ATTRIBUTES,
+        (_attribute, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
         *(
@@ -81,11 +90,18 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
     except UserError:
         raise
     except Exception as error:  # unpickling, zip, end of file, ...
-        reason = str(error).strip().partition('\n')[0]
+        # torch's message is a page; the name of what it refused is in it.
+        refused = re.search(r'GLOBAL (\S+)', str(error))
+        reason = (
+            f'it asks for {refused[1]}, which mmea does not let in, and '
+            'nothing in it was executed; if you trust it, give that to '
+            'torch.serialization.add_safe_globals() in a module that '
+            'custom_imports names'
+            if refused
+            else 'it is damaged, or no checkpoint of torch'
+        )
         raise UserError(
-            f'cannot load the checkpoint {filename}: {reason} (it is damaged, '
-            "or holds more than tensors, numbers, text and mmengine's log; "
-            'nothing in it was executed)'
+            f'cannot load the checkpoint {filename}: {reason}'
         ) from error
     if isinstance(checkpoint, dict):
         # Runner.resume() executes this text as a config.

@@ -1,9 +1,11 @@
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OneCycleLR, PolyLR, ReduceOnPlateauLR
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import load_checkpoint as mm_load
 from torch import nn
@@ -52,7 +54,9 @@ def test_no_code_of_the_file_is_executed(tmp_path, safe, monkeypatch):
     path, mark = tmp_path / 'evil.pth', tmp_path / 'executed'
     state = nn.Linear(2, 2).state_dict()
     torch.save(dict(state_dict=state, meta=Command(f'touch {mark}')), path)
-    with pytest.raises(UserError, match='evil.pth.*nothing.*was executed'):
+    with pytest.raises(
+        UserError, match=r'evil.pth.* asks for \S+system.*nothing in it was'
+    ):
         load_checkpoint(path)
     # The way of init_model, init_cfg and the Runner.
     with pytest.raises(UserError, match='evil.pth'):
@@ -135,3 +139,22 @@ def test_check_checkpoint(tmp_path):
         check_checkpoint(longer, path, partial=False)
     with pytest.raises(UserError, match='another architecture'):
         check_checkpoint(nn.Conv2d(2, 3, 1), path, partial=True)
+
+
+@pytest.mark.parametrize(
+    'scheduler',
+    [
+        partial(OneCycleLR, eta_max=0.1, total_steps=10),
+        partial(PolyLR, end=5),
+        partial(ReduceOnPlateauLR, monitor='loss'),
+    ],
+)
+def test_schedulers_come_back(tmp_path, scheduler):
+    path = tmp_path / 'scheduler.pth'
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
+    state = scheduler(optimizer).state_dict()
+    torch.save(dict(param_schedulers=[state]), path)
+    got = load_checkpoint(path)['param_schedulers'][0]
+    other = scheduler(optimizer)
+    other.load_state_dict(got)
+    assert other.state_dict() == state

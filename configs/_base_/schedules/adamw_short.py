@@ -1,11 +1,11 @@
 # Sized for a CPU. `max_iters` is the one number to change.
-max_iters = 4000
-warmup = 200
+max_iters = 1300
+warmup = 100
 interval = max_iters // 4
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01),
     clip_grad=None,
 )
 param_scheduler = [
