@@ -1,0 +1,44 @@
+# One environment per stack, so that both can be tested side by side.
+STACK ?= onedl
+LEVEL ?= demo
+VENV := $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
+export STACK PYTHON TORCH
+
+.PHONY: help demo test env lint format wheel clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "Variables: STACK=onedl|openmmlab  PYTHON=python3.11  ARGS='...' (for demo and test)"
+
+demo:  ## set up .venv and train the main config on rendered scenes
+	@bash tools/setup_env.sh demo
+	$(VENV)/bin/python tools/train.py configs/ea_fpn_ade20k.py --demo $(ARGS)
+
+test:  ## set up all that the tests need (compiles mmcv's ops once) and run them
+	@bash tools/setup_env.sh test
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+env:  ## set up only: LEVEL=demo (default), test or tools
+	@bash tools/setup_env.sh $(LEVEL)
+
+lint:  ## check style and format
+	@bash tools/setup_env.sh tools
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format:  ## fix what lint would complain about, where that can be automatic
+	@bash tools/setup_env.sh tools
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+wheel:  ## build sdist and wheel into dist/
+	@bash tools/setup_env.sh tools
+	$(VENV)/bin/python -m build --no-isolation
+
+clean:  ## remove what builds and tests left (environments and compiled ops stay)
+	rm -rf build dist mmea.egg-info .pytest_cache .ruff_cache .hypothesis
+	find mmea tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the environments too (compiled ops stay)
+	rm -rf .venv .venv-openmmlab
