@@ -85,6 +85,7 @@ def _draw_predictions(cfg: Config, show_dir: str):
             "(mmseg's SegVisualizationHook, mmdet's DetVisualizationHook)"
         )
     hook.draw = True
+    hook.interval = 1  # every image
     if cfg.default_scope == 'mmdet':
         hook.test_out_dir = show_dir
     else:

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mmea.engine.checkpoint import load_checkpoint
+
+from .conftest import CONFIG, write_images
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -161,6 +165,27 @@ def test_config_of_another_project(python, tmp_path):
         "print('loaded')\n"
     )
     assert 'loaded' in python('load.py')
+
+
+def test_training_in_another_project(python, tmp_path):
+    """Another head in an own config, and its attention's size by option."""
+    pytest.importorskip('mmseg')
+    write_images(tmp_path / 'data', 'training', 8)
+    write_images(tmp_path / 'data', 'validation', 2)
+    (tmp_path / 'mine.py').write_text(
+        CONFIG + "model['decode_head'] = dict(\n"
+        "    _delete_=True, type='mmea.EAHead', in_channels=8, in_index=1,\n"
+        '    channels=8, mid_channels=4, num_classes=150,\n'
+        "    attention=dict(type='mmea.ExternalAttention2d'))\n"
+    )
+    slots = 'model.decode_head.attention.num_slots=32'
+    options = ('train_cfg.max_iters=2', slots)
+    python('-m', 'mmea.train', 'mine.py', '--cfg-options', *options)
+    state = load_checkpoint(tmp_path / 'work_dirs/mine/iter_2.pth')
+    memory = state['state_dict']['decode_head.attention.key_memory']
+    assert memory.shape == (32, 8)
+    out = python('-m', 'mmea.test', 'mine.py', '--cfg-options', *options)
+    assert 'mIoU' in out
 
 
 def test_names_are_listed(python, source):
