@@ -1,5 +1,7 @@
 """Evaluate a model: ``python -m mmea.test CONFIG CHECKPOINT``."""
 
+from pathlib import Path
+
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
@@ -87,7 +89,8 @@ def _draw_predictions(cfg: Config, show_dir: str):
     hook.draw = True
     hook.interval = 1  # every image
     if cfg.default_scope == 'mmdet':
-        hook.test_out_dir = show_dir
+        # mmdet joins it to the work dir.
+        hook.test_out_dir = str(Path(show_dir).absolute())
     else:
         cfg.visualizer = dict(cfg.visualizer, save_dir=show_dir)
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -99,6 +103,21 @@ def test_whole_net():
     assert got.keys() == state.keys()
     for name, value in got.items():
         assert torch.equal(value, state[name]), name
+
+
+def test_command(tmp_path):
+    torch.save(published_block(), tmp_path / 'old.pth')
+    tool = Path(__file__).parents[1] / 'tools/model_converters/convert.py'
+    command = [sys.executable, tool, 'eanet_block']
+    new = tmp_path / 'folder/new.pth'
+    subprocess.run([*command, tmp_path / 'old.pth', new], check=True)
+    block = ExternalAttention2d(6, norm_layer=nn.BatchNorm2d)
+    block.load_state_dict(torch.load(new)['state_dict'])
+    done = subprocess.run(
+        [*command, tmp_path / 'gone.pth', new], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith('error: no such checkpoint')
 
 
 def test_errors():

@@ -1,7 +1,9 @@
+import os
 import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from mmengine.config import Config
 
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.train import main
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -104,25 +108,14 @@ def test_two_processes_equal_one(project):
         'optim_wrapper = dict(optimizer=dict(lr=0.01))\n'
         'train_cfg = dict(max_iters=10)\n'
     )
-    run = [sys.executable, '-m']
-    one = [*run, 'mmea.train', 'ddp.py', '--work-dir', 'one']
-    subprocess.run(one, check=True)
-    two = [
-        *run,
-        'torch.distributed.run',
-        '--nproc_per_node=2',
-        '--master_port=29571',
-        '-m',
-        'mmea.train',
-        'ddp.py',
-        '--launcher',
-        'pytorch',
-        '--work-dir',
-        'two',
-        '--cfg-options',
-        'train_dataloader.batch_size=2',
-    ]
-    subprocess.run(two, check=True)
+    env = {**os.environ, 'PYTHON': sys.executable, 'PORT': '29571'}
+    args = ['ddp.py', '--work-dir']
+    one = [sys.executable, ROOT / 'tools/train.py', *args, 'one']
+    subprocess.run(one, check=True, env=env)
+    script = ROOT / 'tools/dist_train.sh'
+    two = ['bash', script, 'ddp.py', '2', '--work-dir', 'two']
+    options = ['--cfg-options', 'train_dataloader.batch_size=2']
+    subprocess.run([*two, *options], check=True, env=env)
     single = np.loadtxt('losses_1_0')
     ranks = np.stack([np.loadtxt(f'losses_2_{rank}') for rank in range(2)])
     assert single.shape == (10,)

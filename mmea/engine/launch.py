@@ -65,7 +65,10 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def command(main):
-    """Print a UserError as one line and exit with 1."""
+    """Print a UserError as one line and exit with 1.
+
+    With ``MMEA_TRACEBACK=1`` in the environment its traceback is shown.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None):
@@ -75,6 +78,8 @@ def command(main):
         try:
             main(argv)
         except UserError as error:
+            if os.environ.get('MMEA_TRACEBACK'):
+                raise
             sys.exit(f'error: {error}')
         finally:
             if torch.distributed.is_initialized():
@@ -134,7 +139,8 @@ def build_runner(cfg: Config) -> Runner:
     """Check the surroundings of a config, then build its Runner.
 
     Raises:
-        UserError: A package, the data or the work dir is not there.
+        UserError: A package, the data or the work dir is not there, or a
+            part of the config has a wrong type or argument.
     """
     _check_packages(cfg.get('default_scope'))
     _check_work_dir(cfg.work_dir)
@@ -147,9 +153,13 @@ def build_runner(cfg: Config) -> Runner:
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
         )
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    try:
+        return build(cfg)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'cannot build what {cfg.filename} describes: {error.args[0]}'
+        ) from error
 
 
 def _check_packages(scope: str | None):

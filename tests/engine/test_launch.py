@@ -164,6 +164,31 @@ def test_number_of_classes(fails):
     assert '150 classes' in message
 
 
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        ('num_slots=0', 'num_slots must be an int >= 1, got num_slots=0'),
+        ('channels=-4', 'channels must be an int >= 1, got channels=-4'),
+        ('num_slot=4', "did you mean 'num_slots'?"),
+        ('type=mmea.Attention', "attention.type='mmea.Attention' is not reg"),
+    ],
+)
+def test_parts_that_cannot_be_built(fails, option, words):
+    message = fails('--cfg-options', f'model.decode_head.attention.{option}')
+    assert 'tiny.py' in message and words in message
+
+
+def test_unknown_part_of_the_model(fails):
+    message = fails('--cfg-options', 'model.decode_head.type=mmea.EAHad')
+    assert 'mmea.EAHad is not in the' in message
+
+
+def test_traceback_on_demand(project, run, monkeypatch):
+    monkeypatch.setenv('MMEA_TRACEBACK', '1')
+    with pytest.raises(launch.UserError, match='no config file'):
+        run(train.main, 'nothing.py')
+
+
 def test_sync_bn_becomes_bn_everywhere():
     cfg = ConfigDict(
         dict(
