@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-# The data loaders of the tests work on images of a few pixels.
-os.environ.setdefault('OMP_NUM_THREADS', '2')
+# `make test` runs one test per core; threads that wait for each other would
+# only get in the way. Subprocesses inherit it.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 CONFIG = """
 _base_ = __import__('mmea').config('ea_fpn_ade20k.py')

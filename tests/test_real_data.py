@@ -36,10 +36,10 @@ val_evaluator = dict(_delete_=True, type='mmea.PresentIoUMetric')
 test_evaluator = val_evaluator
 optim_wrapper = dict(_delete_=True, type='OptimWrapper',
                      optimizer=dict(type='AdamW', lr=3e-3))
-param_scheduler = [dict(type='OneCycleLR', eta_max=3e-3, total_steps=90,
+param_scheduler = [dict(type='OneCycleLR', eta_max=3e-3, total_steps=60,
                         by_epoch=False)]
-train_cfg = dict(max_iters=90, val_interval=1000)
-default_hooks = dict(checkpoint=dict(interval=90), logger=dict(interval=10))
+train_cfg = dict(max_iters=60, val_interval=1000)
+default_hooks = dict(checkpoint=dict(interval=60), logger=dict(interval=10))
 randomness = dict(seed=0)
 """
 
@@ -53,7 +53,7 @@ def test_fits_three_photographs_of_ade20k(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     Path('fit.py').write_text(CONFIG.format(root=root))
     run(train.main, 'fit.py', '--work-dir', 'work')
-    run(test.main, 'fit.py', 'work/iter_90.pth', '--work-dir', 'test')
+    run(test.main, 'fit.py', 'work/iter_60.pth', '--work-dir', 'test')
     (log,) = Path('test').rglob('*.log')
     accuracy = float(re.findall(r'aAcc: ([\d.]+)', log.read_text())[-1])
     assert accuracy >= 90

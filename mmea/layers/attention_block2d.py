@@ -108,39 +108,15 @@ class AttentionBlock2d(nn.Module):
         else:
             out = self.attend(x, mask)
         if self.norm is not None:
-            out = self._normalise(out, mask)
+            if mask is None:
+                out = self.norm(out)
+            else:
+                out = _masked_norm(self.norm, out, mask)
         if mask is not None:
             out = out.masked_fill(~mask.unsqueeze(1), 0)
         if self.residual:
             out = x + out
         return out if self.act is None else self.act(out)
-
-    def _normalise(self, out: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is None:
-            return self.norm(out)
-        # Statistics of the valid tokens: the norm is handed nothing else.
-        # Norms over one sample get each image by itself, the others (batch
-        # statistics, or none over tokens) get all images in one.
-        per_sample = isinstance(
-            self.norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
-        )
-        result = torch.zeros_like(out)
-        for part in range(len(out)) if per_sample else [slice(None)]:
-            tokens = out.movedim(1, -1)[part][mask[part]]  # (M, C)
-            if len(tokens):
-                tokens = (
-                    tokens.t()[None, :, :, None]
-                    if per_sample
-                    else tokens[:, :, None, None]
-                )
-                tokens = self.norm(tokens).to(out.dtype)
-                tokens = (
-                    tokens[0, :, :, 0].t()
-                    if per_sample
-                    else tokens[:, :, 0, 0]
-                )
-                result.movedim(1, -1)[part][mask[part]] = tokens
-        return result
 
     def _check_mask(self, x: Tensor, mask: Tensor):
         if not self.supports_mask:
@@ -161,6 +137,24 @@ class AttentionBlock2d(nn.Module):
             f'{self.in_channels}, residual={self.residual}, '
             f'zero_init={self.zero_init}'
         )
+
+
+def _masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """Hand a norm the valid tokens and nothing else; zeros elsewhere."""
+    out = torch.zeros_like(x)
+    if isinstance(norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)):
+        # Statistics of each image.
+        for i, valid in enumerate(mask):
+            if valid.any():
+                tokens = x[i][:, valid]  # (C, M)
+                normed = norm(tokens[None, :, :, None])[0, :, :, 0]
+                out[i][:, valid] = normed.to(x.dtype)
+    elif mask.any():
+        # Statistics of the batch, or none over tokens: a batch of tokens.
+        tokens = x.movedim(1, -1)[mask]  # (M, C)
+        normed = norm(tokens[:, :, None, None])[:, :, 0, 0]
+        out.movedim(1, -1)[mask] = normed.to(x.dtype)
+    return out
 
 
 def check_positive(**sizes: int):
