@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None):
         _write_predictions(cfg, args.out)
     if args.show_dir:
         _draw_predictions(cfg, args.show_dir)
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'test_dataloader')
     check_checkpoint(runner.model, cfg.load_from, partial=False)
     runner.test()
 

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None):
         _use_amp(cfg)
     if args.resume:
         _resume(cfg, args.resume)
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'train_dataloader', 'val_dataloader')
     if cfg.get('load_from'):
         check_checkpoint(
             runner.model, cfg.load_from, partial=not cfg.get('resume')

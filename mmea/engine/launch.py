@@ -72,8 +72,8 @@ def command(main):
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None):
-        # The config's file folder and the user's project must be importable,
-        # as with a script in tools/.
+        # custom_imports of a config find the modules of the project that it
+        # is launched from, also by tools/train.py.
         sys.path.insert(0, os.getcwd())
         try:
             main(argv)
@@ -135,8 +135,15 @@ def _apply_demo(cfg: Config):
         cfg.merge_from_dict(demo.to_dict(), allow_list_keys=False)
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, *loaders: str) -> Runner:
     """Check the surroundings of a config, then build its Runner.
+
+    Args:
+        cfg (Config): As :func:`read_config` gives it.
+        loaders (str): Keys of the data loaders that will be used.
+
+    Returns:
+        Runner: mmengine's.
 
     Raises:
         UserError: A package, the data or the work dir is not there, or a
@@ -146,7 +153,7 @@ def build_runner(cfg: Config) -> Runner:
     _check_work_dir(cfg.work_dir)
     _init_distributed(cfg)
     _write_demo_scenes(cfg)
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for loader in loaders:
         if cfg.get(loader):
             _check_data(cfg[loader]['dataset'], f'{loader}.dataset')
     if get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN'):
@@ -199,6 +206,8 @@ def _check_data(dataset: ConfigDict, key: str):
         return _check_data(dataset.dataset, f'{key}.dataset')
     for i, part in enumerate(dataset.get('datasets', ())):  # ConcatDataset
         _check_data(part, f'{key}.datasets.{i}')
+    if dataset.get('backend_args'):  # not on this disk
+        return
     root = dataset.get('data_root') or ''
     hint = (
         f'set {key}.data_root (now {root!r}) to your copy, or try '
