@@ -105,7 +105,7 @@ def test_two_processes_equal_one(project):
         "custom_imports = dict(imports=['losses'])\n"
         "custom_hooks = [dict(type='WriteLosses')]\n"
         # A step is small enough not to amplify the rounding of float32.
-        'optim_wrapper = dict(optimizer=dict(lr=0.01))\n'
+        'optim_wrapper = dict(optimizer=dict(lr=0.002))\n'
         'train_cfg = dict(max_iters=10)\n'
     )
     env = {**os.environ, 'PYTHON': sys.executable, 'PORT': '29571'}
