@@ -17,7 +17,7 @@ demo:  ## set up .venv and train the main config on rendered scenes
 
 test:  ## set up all that the tests need (compiles mmcv's ops once) and run them
 	@bash tools/setup_env.sh test
-	$(VENV)/bin/python -m pytest -n auto $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 env:  ## set up only: LEVEL=demo (default), test or tools
 	@bash tools/setup_env.sh $(LEVEL)
