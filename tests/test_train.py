@@ -1,10 +1,12 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,45 @@ def test_amp_on_a_cpu(train):
 def test_amp_refuses_another_wrapper(train, capsys):
     with pytest.raises(SystemExit, match='optim_wrapper.type.*it is Zero'):
         train('--amp', '--cfg-options', 'optim_wrapper.type=Zero')
+
+
+DEMO = ('ea_fpn_ade20k.py', '--demo', '--cfg-options')
+
+
+def last_metrics(folder) -> dict[str, float]:
+    """Of the last evaluation in a work dir, in percent."""
+    (log,) = Path(folder).rglob('*.log')
+    line = [la for la in log.read_text().splitlines() if 'mIoU:' in la][-1]
+    return {k: float(v) for k, v in re.findall(r'(\w+): ([\d.]+)', line)}
+
+
+def test_demo(tmp_path, monkeypatch, run):
+    """Other sizes by option; the scenes are rendered once."""
+    pytest.importorskip('mmseg')
+    monkeypatch.chdir(tmp_path)
+    sizes = ('demo_scenes.num_train=8', 'demo_scenes.num_val=3')
+    short = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')
+    run(main, *DEMO, *sizes, 'demo_scenes.size=(96,112)', *short)
+    scenes = sorted(Path('data/demo/ade20k').rglob('*.jpg'))
+    assert len(scenes) == 8 + 3
+    assert cv2.imread(str(scenes[0])).shape == (96, 112, 3)
+    work = Path('work_dirs/ea_fpn_ade20k_demo')
+    assert (work / 'predictions.png').is_file()
+    (log,) = work.rglob('*.log')
+    text = log.read_text()
+    assert re.search(r'\|\s+Class\s+\|\s+IoU', text)
+    assert 'predictions.png' in text
+    times = [path.stat().st_mtime_ns for path in scenes]
+    run(main, *DEMO, *sizes, 'demo_scenes.size=(96,112)', *short)
+    assert [path.stat().st_mtime_ns for path in scenes] == times
+
+
+@pytest.mark.slow
+def test_demo_reaches_its_target(tmp_path, monkeypatch, run):
+    pytest.importorskip('mmseg')
+    monkeypatch.chdir(tmp_path)
+    run(main, *DEMO[:2])
+    assert last_metrics('work_dirs')['mIoU'] >= 70
 
 
 HOOK = """
