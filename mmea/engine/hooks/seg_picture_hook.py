@@ -10,6 +10,8 @@ from mmea.registry import HOOKS
 
 __all__ = ['SegPictureHook']
 
+TITLES = {'ground truth': 'gt_sem_seg', 'prediction': 'pred_sem_seg'}
+
 
 @HOOKS.register_module()
 class SegPictureHook(Hook):
@@ -67,19 +69,20 @@ class SegPictureHook(Hook):
         axes = figure.subplots(len(self.samples), 3, squeeze=False)
         seen = set()
         for row, sample in zip(axes, self.samples):
-            image = mmcv.imread(sample.img_path, channel_order='rgb')
-            labels = [
-                seg.data.squeeze(0).numpy().astype(np.uint8)
-                for seg in (sample.gt_sem_seg, sample.pred_sem_seg)
-            ]
-            seen.update(*map(np.unique, labels))
-            titles = ('image', 'ground truth', 'prediction')
-            for ax, title, picture in zip(
-                row, titles, [image, *(palette[la] for la in labels)]
-            ):
-                ax.imshow(picture, interpolation='nearest')
-                ax.set_title(title)
+            pictures = {
+                'image': mmcv.imread(sample.img_path, channel_order='rgb')
+            }
+            for title, key in TITLES.items():
+                if key in sample:  # a test set may have no ground truth
+                    labels = sample.get(key).data.squeeze(0)
+                    labels = labels.numpy().astype(np.uint8)
+                    seen.update(np.unique(labels))
+                    pictures[title] = palette[labels]
+            for ax, title in zip(row, ('image', *TITLES)):
                 ax.set_axis_off()
+                if title in pictures:
+                    ax.imshow(pictures[title], interpolation='nearest')
+                    ax.set_title(title)
         figure.legend(
             handles=[
                 Patch(color=palette[i] / 255, label=meta['classes'][i])

@@ -1,8 +1,11 @@
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mmea.engine import SegPictureHook
 from mmea.train import main
@@ -40,6 +43,25 @@ def test_picture_beside_the_log(project, run):
     blue = np.all(middle == (200, 0, 0), -1).sum()
     want = (labels == 1).sum() / (labels > 0).sum()
     assert red / (red + blue) == pytest.approx(want, abs=0.03)
+
+
+def test_without_ground_truth(project):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    pred = PixelData(data=torch.zeros(1, 32, 48, dtype=torch.long))
+    path = str(project / 'data/images/validation/0.jpg')
+    sample = SegDataSample(metainfo=dict(img_path=path), pred_sem_seg=pred)
+    hook = SegPictureHook()
+    hook._collect(None, 0, outputs=[sample])
+    runner = SimpleNamespace(
+        work_dir=str(project), logger=logging.getLogger('test')
+    )
+    hook._draw(runner, dict(classes=['a'], palette=[[0, 200, 0]]))
+    picture = cv2.imread('predictions.png')
+    green = np.all(picture == (0, 200, 0), -1)
+    assert green[:, 2 * green.shape[1] // 3 :].sum() > 10_000
+    assert not green[:200, : 2 * green.shape[1] // 3].any()
 
 
 def test_needs_an_image():
