@@ -14,13 +14,6 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
     ),
-    # No init_cfg: the authors start from ImageNet weights made for this stem
-    # (resnet50-ebb6acbb, resnet101-2a57e44d of the PyTorch-Encoding family),
-    # for which there is no address to rely on, and weights of the plain
-    # ResNet-v1c do not fit the stem. Without such weights the net trains from
-    # scratch, far from the reported result. Give a file, its names in mmseg's
-    # form, by --cfg-options model.backbone.init_cfg.type=Pretrained
-    # model.backbone.init_cfg.checkpoint=FILE
     backbone=dict(
         type='ResNetV1c',
         depth=50,
@@ -34,6 +27,14 @@ model = dict(
         norm_eval=False,
         style='pytorch',
         contract_dilation=True,
+        # The authors start from ImageNet weights made for this stem
+        # (resnet50-ebb6acbb, resnet101-2a57e44d of the PyTorch-Encoding
+        # family), for which there is no address to rely on, and weights of
+        # the plain ResNet-v1c do not fit the stem. Without such weights the
+        # net trains from scratch, far from the reported result. Give a file,
+        # its names in mmseg's form, by
+        # init_cfg=dict(_delete_=True, type='Pretrained', checkpoint=FILE)
+        init_cfg=None,
     ),
     decode_head=dict(
         type='mmea.EAHead',
