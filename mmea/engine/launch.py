@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -77,12 +78,17 @@ def command(main):
         sys.path.insert(0, os.getcwd())
         try:
             main(argv)
+            # No process leaves the group while another still writes.
+            dist.barrier()
         except UserError as error:
             if os.environ.get('MMEA_TRACEBACK'):
                 raise
             sys.exit(f'error: {error}')
         finally:
             if torch.distributed.is_initialized():
+                # A model in DDP holds the group; it must go first, or gloo
+                # may abort the process while the interpreter ends.
+                gc.collect()
                 torch.distributed.destroy_process_group()
 
     return wrapped
