@@ -26,7 +26,7 @@ def external_attention(
     Returns:
         Tensor: (B, C_v, N). O(S N (C + C_v)) operations, no N x N map.
 
-    Source: arXiv:2105.02358, Eq. (5) and (6) with double normalisation.
+    Source: arXiv:2105.02358, external attention with double normalisation.
     """
     # expand + bmm: a product of a 2-D and a 3-D tensor copies the tokens.
     batch = tokens.shape[0]
