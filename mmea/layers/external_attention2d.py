@@ -35,7 +35,8 @@ class ExternalAttention2d(AttentionBlock2d):
     Raises:
         ValueError: A size is below 1, or ``eps`` is negative.
 
-    Source: arXiv:2105.02358; block, initialisation and eps from the authors' segmentation code.
+    Source: arXiv:2105.02358; block, initialisation and eps from the authors'
+    segmentation code.
     """
 
     _abbr_ = 'external_attention2d'
