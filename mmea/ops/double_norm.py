@@ -30,24 +30,20 @@ def double_norm(
     Source: arXiv:2105.02358, "double normalization"; eps from the authors'
     code.
     """
-    # From here on nothing casts down: log_softmax, exp and division follow
-    # their input, so float32 stays float32 under autocast.
     u = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if mask is not None:
         # A finite floor instead of -inf: an image without a valid token must
         # give zeros, forward and backward, and never inf - inf.
         floor = torch.finfo(u.dtype).min / 2
         u = u.masked_fill(~mask.unsqueeze(1), floor)
-    u = u.log_softmax(dim=-1)
-    # Scaling by the largest slot keeps exp() in range where every slot of a
-    # token is far below eps. The result does not depend on m, so m needs no
-    # gradient.
-    m = u.amax(dim=1, keepdim=True).detach()
-    attn = (u - m).exp()
-    total = attn.sum(dim=1, keepdim=True)
-    if eps:
-        total = total + eps * (-m).exp()
-    attn = attn / total
+    if eps > torch.finfo(u.dtype).tiny:
+        # What underflows here is far below eps, and lost in it anyway.
+        attn = u.softmax(dim=-1)
+        attn = attn / (attn.sum(dim=1, keepdim=True) + eps)
+    else:
+        # Nothing but the other slots to divide by, all of which may
+        # underflow: the same as a softmax over slots of the logarithms.
+        attn = u.log_softmax(dim=-1).softmax(dim=1)
     if mask is not None:
         attn = attn * mask.unsqueeze(1)
     return attn.to(logits.dtype)

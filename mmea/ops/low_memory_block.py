@@ -1,0 +1,211 @@
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.nn.functional import softmax
+
+from .double_norm import double_norm
+from .external_attention_block import BatchStats, sum_over
+from .low_rank_block import (
+    add_product,
+    centred,
+    compute_dtype,
+    image_centre,
+    low_rank_block,
+    low_rank_forward,
+)
+
+__all__ = ['low_memory_block']
+
+
+def low_memory_block(
+    tokens: Tensor,
+    key_memory: Tensor,
+    value_memory: Tensor,
+    bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    *,
+    eps: float = 1e-9,
+    norm_eps: float = 1e-5,
+    mask: Tensor | None = None,
+    residual: bool = True,
+    relu: bool = False,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, BatchStats | None]:
+    """:func:`low_rank_block` with its backward pass written out.
+
+    For it only the logits are kept, S / C of the tokens' size, beside the
+    tokens themselves and (with ``relu``) the output. A second derivative is
+    left to :func:`low_rank_block`.
+
+    Arguments and results are those of :func:`external_attention_block`.
+    """
+    out, *stats = _LowMemory.apply(
+        tokens,
+        key_memory,
+        value_memory,
+        bias,
+        weight,
+        mask,
+        dict(
+            eps=eps,
+            norm_eps=norm_eps,
+            residual=residual,
+            relu=relu,
+            group=group,
+        ),
+    )
+    return out, None if weight is None else BatchStats(*stats)
+
+
+class _LowMemory(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx, tokens, key_memory, value_memory, bias, weight, mask, options
+    ):
+        ctx.options = options
+        ctx.dtype = compute_dtype(tokens)
+        with torch.autocast(tokens.device.type, enabled=False):
+            out, stats, saved = low_rank_forward(
+                tokens,
+                key_memory,
+                value_memory,
+                bias,
+                weight,
+                mask=mask,
+                dtype=ctx.dtype,
+                **options,
+            )
+        ctx.save_for_backward(
+            tokens,
+            key_memory,
+            value_memory,
+            bias,
+            weight,
+            mask,
+            out if options['relu'] else None,
+            *saved,
+        )
+        if stats is None:
+            return (out,)
+        ctx.mark_non_differentiable(*stats)
+        return out, *stats
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        if torch.is_grad_enabled():
+            return _differentiable_backward(ctx, grad)
+        with torch.autocast(grad.device.type, enabled=False):
+            return _backward(ctx, grad)
+
+
+def _differentiable_backward(ctx, grad):
+    """For a second derivative: the first one, made by autograd."""
+    inputs = ctx.saved_tensors[:5]
+    mask = ctx.saved_tensors[5]
+    wanted = [x for x, need in zip(inputs, ctx.needs_input_grad[:5]) if need]
+    device = grad.device.type
+    low = ctx.dtype != torch.promote_types(ctx.dtype, torch.float32)
+    with torch.autocast(device, ctx.dtype if low else None, enabled=low):
+        out, _ = low_rank_block(*inputs, mask=mask, **ctx.options)
+    grads = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+    return (
+        *(next(grads) if need else None for need in ctx.needs_input_grad[:5]),
+        None,
+        None,
+    )
+
+
+def _backward(ctx, grad):
+    """Section by section the reverse of :func:`low_rank_forward`."""
+    options = ctx.options
+    (
+        tokens,
+        key_memory,
+        value_memory,
+        bias,
+        weight,
+        mask,
+        out,
+        logits,
+        *saved,
+    ) = ctx.saved_tensors
+    batch, dtype = len(tokens), ctx.dtype
+    full = torch.promote_types(dtype, torch.float32)
+
+    # ReLU. What it makes is ours, and later becomes the tokens' gradient.
+    if options['relu']:
+        grad = torch.ops.aten.threshold_backward(grad, out, 0)
+    dy = grad.to(dtype)
+
+    # The product: P, centred as in the forward pass, and D = scale * value.
+    attn = double_norm(logits.to(full), eps=options['eps'], mask=mask)
+    value = value_memory.to(full).t()  # (C_v, S)
+    low = None
+    if weight is not None:
+        centre, rstd, total, gram, count = saved
+        low = centred(attn, centre[:, None], mask)
+        scale = weight.to(full) * rstd
+    elif dtype != full:
+        centre = image_centre(attn, mask)
+        low = centred(attn, centre, mask)
+    low = attn if low is None else low
+    valid = grad if mask is None else grad * mask[:, None]
+    sums = valid.sum(-1, dtype=full)  # (B, C_v)
+    dshift = sums.sum(0)
+    dvalue = dy.bmm(low.to(dtype).mT).to(full).sum(0)  # (C_v, S)
+
+    # Normalisation, in its three paths: scale, mean and variance.
+    dweight = None
+    if weight is not None:
+        dweight = (value * dvalue).sum(1) * rstd
+        group = options['group']
+        # The sums over the batch that every token's gradient needs.
+        mean_dy = sum_over(dshift, group) / count
+        mean_dxhat = sum_over(dweight, group) / count * rstd
+        scaled = scale[:, None] * value
+        back = mean_dxhat[:, None] * value
+        dvalue = scale[:, None] * (
+            dvalue - torch.outer(mean_dy, total) - back @ gram
+        )
+        value = scaled
+        dattn = value.t().to(dtype).expand(batch, -1, -1).bmm(dy).to(full)
+        dattn = dattn - (value.t() @ mean_dy)[:, None]
+        dattn = dattn - (value.t() @ back).expand(batch, -1, -1).bmm(low)
+    else:
+        if low is not attn:
+            dvalue = dvalue + (sums[:, :, None] * centre.mT).sum(0)
+        dattn = value.t().to(dtype).expand(batch, -1, -1).bmm(dy).to(full)
+
+    # Double normalisation: over slots, then over tokens.
+    dlogits = attn * (dattn - (dattn * attn).sum(1, keepdim=True))
+    over = dlogits.sum(-1, keepdim=True)
+    dlogits = dlogits - over * _token_softmax(logits.to(full), mask)
+    dlogits = dlogits.to(dtype)
+
+    # The logits' product.
+    dkey = dlogits.bmm(tokens.to(dtype).mT).to(full).sum(0)
+    key = key_memory.to(dtype).t().expand(batch, -1, -1)
+    dtokens = add_product(
+        grad,
+        key,
+        dlogits,
+        add=options['residual'],
+        inplace=options['relu'],
+    )
+    return (
+        dtokens.to(tokens.dtype),
+        dkey.to(key_memory.dtype),
+        dvalue.t().to(value_memory.dtype),
+        None if bias is None else dshift.to(bias.dtype),
+        None if weight is None else dweight.to(weight.dtype),
+        None,
+        None,
+    )
+
+
+def _token_softmax(logits, mask):
+    if mask is not None:
+        logits = logits.masked_fill(
+            ~mask[:, None], torch.finfo(logits.dtype).min / 2
+        )
+    return softmax(logits, -1)

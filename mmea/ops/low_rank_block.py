@@ -1,0 +1,162 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from .double_norm import double_norm
+from .external_attention_block import BatchStats, sum_over
+
+__all__ = ['low_rank_block']
+
+
+def low_rank_block(
+    tokens: Tensor,
+    key_memory: Tensor,
+    value_memory: Tensor,
+    bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    *,
+    eps: float = 1e-9,
+    norm_eps: float = 1e-5,
+    mask: Tensor | None = None,
+    residual: bool = True,
+    relu: bool = False,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, BatchStats | None]:
+    """:func:`external_attention_block` in 2 C S N operations, exactly.
+
+    The attention's output ``Z = D P`` has rank S: its mean over tokens is
+    ``D mean(P)``, its variance ``rowsum((D cov(P)) * D)``. Z is never formed;
+    normalisation, bias, residual and ReLU go into the one product that makes
+    the output, in the memory layout of ``tokens`` (channels last too).
+
+    Under autocast the big products run in its dtype and the rest in float32.
+    P is centred before it is rounded: it is nearly 1/S, and the normalisation
+    would amplify the rounding. The gradient of ``bias`` is a column of such a
+    product, in that dtype; :func:`low_memory_block` sums it in float32.
+
+    Arguments and results are those of :func:`external_attention_block`.
+    """
+    dtype = compute_dtype(tokens)
+    with torch.autocast(tokens.device.type, enabled=False):
+        out, stats, _ = low_rank_forward(
+            tokens,
+            key_memory,
+            value_memory,
+            bias,
+            weight,
+            eps=eps,
+            norm_eps=norm_eps,
+            mask=mask,
+            residual=residual,
+            relu=relu,
+            group=group,
+            dtype=dtype,
+        )
+    return out, stats
+
+
+def compute_dtype(tokens: Tensor) -> torch.dtype:
+    """What a convolution would compute in: autocast's dtype or the input's."""
+    device = tokens.device.type
+    if torch.is_autocast_enabled(device) and tokens.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return tokens.dtype
+
+
+def low_rank_forward(
+    tokens: Tensor,
+    key_memory: Tensor,
+    value_memory: Tensor,
+    bias: Tensor | None,
+    weight: Tensor | None,
+    *,
+    eps: float,
+    norm_eps: float,
+    mask: Tensor | None,
+    residual: bool,
+    relu: bool,
+    group: ProcessGroup | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, BatchStats | None, tuple[Tensor, ...]]:
+    """The low-rank form with autocast off, big products in ``dtype``.
+
+    Returns:
+        tuple: Output, statistics, and what a backward by hand needs: the
+        logits and, where there is a ``weight``, the centre of P, the scale
+        before ``weight`` and the local sums of P and P P^T about the centre.
+    """
+    batch, _, num_tokens = tokens.shape
+    full = torch.promote_types(dtype, torch.float32)
+    logits = key_memory.to(dtype).expand(batch, -1, -1).bmm(tokens.to(dtype))
+    attn = double_norm(logits.to(full), eps=eps, mask=mask)  # (B, S, N)
+    value = value_memory.to(full).t()  # (C_v, S)
+    shift = None if bias is None else bias.to(full)[:, None]  # (C_v, 1)
+    stats, saved = None, ()
+    if weight is not None:
+        if mask is None:
+            count = attn.new_full((), batch * num_tokens)
+        else:
+            count = mask.sum(dtype=full)
+        count = sum_over(count, group).clamp(min=1)
+        centre = sum_over(attn.sum((0, 2)), group) / count  # (S)
+        attn = centred(attn, centre[:, None], mask)
+        gram = attn.bmm(attn.mT).sum(0)  # (S, S)
+        cov = sum_over(gram, group) / count
+        # Rounding may leave a variance of zero below zero.
+        var = ((value @ cov) * value).sum(1).clamp(min=0)
+        rstd = torch.rsqrt(var + norm_eps)
+        stats = BatchStats((value @ centre).detach(), var.detach(), count)
+        saved = centre, rstd, attn.sum((0, 2)), gram, count
+        value = value * (weight.to(full) * rstd)[:, None]
+    elif dtype != full:
+        # Any centre is exact: what it takes away, the shift gives back.
+        centre = image_centre(attn, mask)  # (B, S, 1)
+        attn = centred(attn, centre, mask)
+        back = value @ centre
+        shift = back if shift is None else shift + back  # (B, C_v, 1)
+    if shift is not None:
+        # The shift is one more slot, read by every valid token.
+        ones = torch.ones_like(attn[:, :1]) if mask is None else mask[:, None]
+        attn = torch.cat([attn, ones.to(full)], 1)
+        if shift.dim() == 3:
+            value = value.expand(batch, -1, -1)
+        value = torch.cat([value, shift], -1)
+    out = add_product(
+        tokens,
+        value.to(dtype).expand(batch, -1, -1),
+        attn.to(dtype),
+        add=residual,
+    )
+    return F.relu(out, inplace=True) if relu else out, stats, (logits, *saved)
+
+
+def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of (B, S, N) over the valid tokens of each image: (B, S, 1)."""
+    if mask is None:
+        return attn.mean(-1, keepdim=True)
+    count = mask.sum(-1)[:, None, None].clamp(min=1)
+    return attn.sum(-1, keepdim=True) / count
+
+
+def centred(attn: Tensor, centre: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention less its centre, zero where a token is invalid."""
+    attn = attn - centre
+    return attn if mask is None else attn * mask[:, None]
+
+
+def add_product(
+    x: Tensor, a: Tensor, b: Tensor, *, add: bool, inplace: bool = False
+) -> Tensor:
+    """``x + a @ b`` or ``a @ b`` in the memory layout of x, (B, C, N).
+
+    A plain ``bmm`` would return contiguous channels, and every layer behind a
+    channels-last model would copy.
+    """
+    if x.stride(2) != 1 and x.stride(1) == 1:
+        x, a, b = x.mT, b.mT, a.mT
+        return add_product(x, a, b, add=add, inplace=inplace).mT
+    if add and x.dtype == a.dtype:
+        return x.baddbmm_(a, b) if inplace else torch.baddbmm(x, a, b)
+    product = torch.bmm(a, b)
+    return x + product if add else product

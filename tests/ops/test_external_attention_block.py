@@ -1,0 +1,313 @@
+"""The plain block against modules, and both low-rank forms against it."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mmea.ops import (
+    external_attention,
+    external_attention_block,
+    low_memory_block,
+    low_rank_block,
+)
+
+FAST = [low_rank_block, low_memory_block]
+NAMES = ('tokens', 'key_memory', 'value_memory', 'bias', 'weight')
+
+
+def randn(*shape, seed=0, **kwargs):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, **kwargs)
+
+
+def make_inputs(
+    batch=2, channels=6, slots=4, tokens=9, norm=True, dtype=torch.float64
+):
+    """Tokens, both memories, bias and weight, all of them with gradients."""
+    shapes = [
+        (batch, channels, tokens),
+        (slots, channels),
+        (slots, channels),
+        (channels,),
+        (channels,),
+    ]
+    values = [
+        randn(*shape, seed=i, dtype=dtype).requires_grad_()
+        for i, shape in enumerate(shapes)
+    ]
+    return values if norm else [*values[:3], values[3], None]
+
+
+def make_mask(batch, tokens, seed=7):
+    """Ragged, the last image of several without any valid token."""
+    mask = randn(batch, tokens, seed=seed) > -0.5
+    mask[0, 0] = True
+    if batch > 1:
+        mask[-1] = False
+    return mask
+
+
+def run(form, inputs, **options):
+    """Output, statistics and gradients, flat."""
+    out, stats = form(*inputs, **options)
+    given = [x for x in inputs if x is not None]
+    grads = torch.autograd.grad(
+        (out * randn(*out.shape, seed=9, dtype=out.dtype)).sum(), given
+    )
+    return [out.detach(), *(stats or ()), *grads]
+
+
+def check_same(got, want, limit=1e-10):
+    assert len(got) == len(want)
+    for g, w in zip(got, want):
+        assert g.shape == w.shape and g.dtype == w.dtype
+        assert (g - w).abs().max() <= limit * max(w.abs().max(), 1e-3)
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_plain_equals_modules(train):
+    x, key, value, bias, weight = make_inputs()
+    norm = nn.BatchNorm1d(6).double().train(train)
+    norm.weight, norm.bias = nn.Parameter(weight), nn.Parameter(bias)
+    norm.running_mean.normal_(generator=torch.Generator().manual_seed(0))
+    before = copy.deepcopy(norm)
+    want = (x + norm(external_attention(x, key, value))).relu()
+    if train:
+        got, stats = external_attention_block(
+            x, key, value, bias, weight, relu=True
+        )
+        assert stats.count == 18
+        torch.testing.assert_close(
+            norm.running_mean, 0.9 * before.running_mean + 0.1 * stats.mean
+        )
+        torch.testing.assert_close(
+            norm.running_var, 0.9 + 0.1 * stats.var * 18 / 17
+        )
+    else:
+        scale = weight * torch.rsqrt(norm.running_var + norm.eps)
+        got, stats = external_attention_block(
+            x, key, value * scale, bias - norm.running_mean * scale, relu=True
+        )
+        assert stats is None
+    torch.testing.assert_close(got, want)
+
+
+def test_plain_mask_equals_leaving_tokens_out():
+    inputs = make_inputs(batch=1)
+    mask = make_mask(1, 9)
+    out, stats = external_attention_block(*inputs, mask=mask)
+    cropped = [inputs[0][..., mask[0]], *inputs[1:]]
+    want, want_stats = external_attention_block(*cropped)
+    torch.testing.assert_close(out[..., mask[0]], want)
+    assert torch.equal(out[..., ~mask[0]], inputs[0][..., ~mask[0]])
+    for got, w in zip(stats, want_stats):
+        torch.testing.assert_close(got, w)
+
+
+@pytest.mark.parametrize('form', FAST)
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.tuples(*[st.integers(1, n) for n in (3, 7, 5, 11)]),
+    norm=st.booleans(),
+    masked=st.booleans(),
+    residual=st.booleans(),
+    relu=st.booleans(),
+    eps=st.sampled_from([1e-9, 0.0, 0.3]),
+    channels_last=st.booleans(),
+)
+def test_fast_equals_plain(
+    form, sizes, norm, masked, residual, relu, eps, channels_last
+):
+    inputs = make_inputs(*sizes, norm=norm)
+    if channels_last:
+        inputs[0] = inputs[0].detach().mT.contiguous().mT.requires_grad_()
+    options = dict(
+        eps=eps,
+        norm_eps=1e-2,
+        mask=make_mask(sizes[0], sizes[3]) if masked else None,
+        residual=residual,
+        relu=relu,
+    )
+    got = run(form, inputs, **options)
+    check_same(got, run(external_attention_block, inputs, **options))
+
+
+@pytest.mark.parametrize('form', FAST)
+@pytest.mark.parametrize('absent', ['bias', 'residual'])
+def test_other_width_and_no_bias(form, absent):
+    x, key, _, bias, _ = make_inputs()
+    value = randn(4, 5, dtype=torch.float64).requires_grad_()
+    bias = None if absent == 'bias' else randn(5, dtype=torch.float64)
+    for weight in (None, randn(5, seed=3, dtype=torch.float64)):
+        leaves = [x, key, value, bias, weight]
+        outs = []
+        for f in (form, external_attention_block):
+            out, _ = f(*leaves, residual=False)
+            grads = torch.autograd.grad(out.square().sum(), leaves[:3])
+            outs.append([out.detach(), *grads])
+        check_same(*outs)
+
+
+@pytest.mark.parametrize('form', FAST)
+def test_every_subset_of_inputs_may_need_a_gradient(form):
+    inputs = make_inputs()
+    want = dict(zip(NAMES, run(form, inputs)[4:]))
+    for frozen in NAMES:
+        leaves = [
+            x.detach().requires_grad_(name != frozen)
+            for name, x in zip(NAMES, inputs)
+        ]
+        out, _ = form(*leaves)
+        (out * randn(*out.shape, seed=9, dtype=out.dtype)).sum().backward()
+        for name, leaf in zip(NAMES, leaves):
+            if name == frozen:
+                assert leaf.grad is None
+            else:
+                torch.testing.assert_close(leaf.grad, want[name])
+
+
+@pytest.mark.parametrize('form', [external_attention_block, *FAST])
+@pytest.mark.parametrize('masked', [False, True])
+def test_first_and_second_derivatives(form, masked):
+    inputs = make_inputs(2, 3, 2, 4)
+    mask = make_mask(2, 4) if masked else None
+
+    def function(*leaves):
+        return form(*leaves, mask=mask, norm_eps=0.1)[0]
+
+    torch.autograd.gradcheck(function, inputs)
+    torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize('form', FAST)
+@pytest.mark.parametrize('norm', [False, True])
+@pytest.mark.parametrize('order', ['contiguous', 'channels last'])
+def test_memory_layout_is_kept(form, norm, order):
+    inputs = make_inputs(norm=norm)
+    x = inputs[0].detach()
+    x = x if order == 'contiguous' else x.mT.contiguous().mT
+    x.requires_grad_()
+    out, _ = form(x, *inputs[1:])
+    assert out.stride() == x.stride()
+    # And a gradient that comes in it leaves in it.
+    grad = torch.autograd.grad(out, x, torch.ones_like(out))[0]
+    assert grad.stride() == x.stride()
+
+
+@pytest.mark.parametrize('form', FAST)
+@pytest.mark.parametrize('norm', [False, True])
+@pytest.mark.parametrize('relu', [False, True])
+def test_kept_for_backward(form, norm, relu):
+    """In tokens' sizes, beyond the tokens and a ReLU's output."""
+    inputs = make_inputs(1, 64, 8, 512, norm=norm, dtype=torch.float32)
+    kept = {}
+
+    def pack(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out, _ = form(*inputs, relu=relu)
+    for own in (out, *inputs):
+        if own is not None:
+            kept.pop(own.untyped_storage().data_ptr(), None)
+    share = sum(kept.values()) / (64 * 512 * 4)
+    if form is low_memory_block:
+        # The logits, 8 / 64, and S x S and C matrices.
+        assert share < 0.14
+    else:
+        assert share < 0.6
+
+
+@pytest.mark.parametrize('form', FAST)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('norm', [False, True])
+@pytest.mark.parametrize('float_input', [False, True])
+def test_autocast_beats_the_plain_form(form, dtype, norm, float_input):
+    """Both against float64; the tokens' rounding is the input's, not ours."""
+    exact = make_inputs(2, 64, 8, 300, norm=norm)
+    exact[0] = exact[0].detach().to(dtype).double().requires_grad_()
+    # Memories of a start from small numbers: P is nearly 1 / S.
+    exact[1] = (exact[1] * 0.01).detach().requires_grad_()
+    leaves = [None if x is None else x.detach().float() for x in exact]
+    if not float_input:
+        leaves[0] = leaves[0].to(dtype)
+    leaves = [None if x is None else x.requires_grad_() for x in leaves]
+    want, _ = external_attention_block(*exact, residual=False)
+
+    def error(f):
+        with torch.autocast('cpu', dtype):
+            out, _ = f(*leaves, residual=False)
+        assert out.dtype == dtype
+        return (out - want).abs().max() / want.abs().max()
+
+    assert error(form) < 0.01
+    if norm:  # amplifies what the plain form has rounded
+        assert error(form) < 0.5 * error(autocast_plain)
+    with torch.autocast('cpu', dtype):
+        out, _ = form(*leaves)
+    # As x + conv(x) would give under autocast.
+    assert out.dtype == torch.promote_types(leaves[0].dtype, dtype)
+    out.float().square().sum().backward()
+    for leaf in leaves:
+        assert leaf is None or leaf.grad.dtype == leaf.dtype
+
+
+def autocast_plain(x, key, value, bias, weight, residual):
+    """What autocast makes of modules: every product in half precision."""
+    out = external_attention(x, key, value)
+    norm = nn.functional.batch_norm
+    return norm(out, None, None, weight, bias, training=True), None
+
+
+@pytest.mark.parametrize('form', FAST)
+def test_gradients_under_autocast_beat_the_plain_form(form):
+    exact = make_inputs(2, 64, 8, 300)
+    exact[0] = exact[0].detach().bfloat16().double().requires_grad_()
+    exact[1] = (exact[1] * 0.01).detach().requires_grad_()
+    weight = randn(2, 64, 300, seed=5, dtype=torch.float64)
+    out, _ = external_attention_block(*exact, residual=False)
+    want = torch.autograd.grad((out * weight).sum(), exact)
+
+    def errors(f):
+        leaves = [x.detach().float().requires_grad_() for x in exact]
+        with torch.autocast('cpu', torch.bfloat16):
+            out, _ = f(*leaves, residual=False)
+        grads = torch.autograd.grad((out * weight).sum(), leaves)
+        return [(g - w).norm() / w.norm() for g, w in zip(grads, want)]
+
+    for name, got, plain in zip(NAMES, errors(form), errors(autocast_plain)):
+        if form is low_rank_block and name == 'bias':
+            # One column of a product in bf16: rounded, once.
+            assert got < 2**-8
+        else:
+            assert got < plain, name
+
+
+@pytest.mark.parametrize('form', FAST)
+@pytest.mark.parametrize('norm', [False, True])
+def test_compiles_to_one_graph(form, norm):
+    inputs = make_inputs(norm=norm)
+    torch._dynamo.reset()
+    compiled = torch.compile(form, fullgraph=True, backend='aot_eager')
+    for mask in (None, make_mask(2, 9)):
+        check_same(
+            run(compiled, inputs, mask=mask, relu=True),
+            run(form, inputs, mask=mask, relu=True),
+        )
+
+
+def test_sharp_logits_below_eps():
+    """Tokens whose every slot is below eps read next to nothing."""
+    inputs = make_inputs(1, 4, 3, 6, norm=False)
+    inputs[0] = (inputs[0] * 300).detach().requires_grad_()
+    for form in FAST:
+        for eps in (1e-9, 0.0):
+            check_same(
+                run(form, inputs, eps=eps),
+                run(external_attention_block, inputs, eps=eps),
+            )
