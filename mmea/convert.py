@@ -36,6 +36,22 @@ _NET = (
     ),
     *((old, 'decode_head.' + new) for old, new in _HEAD),
 )
+# mmcv names a norm by its kind; with sub_sample a pooling layer follows g and
+# phi in a Sequential.
+_NON_LOCAL = (
+    (r'theta\.conv\.(.*)', r'query_proj.\1'),
+    (r'phi\.(?:0\.)?conv\.(.*)', r'key_proj.\1'),
+    (r'g\.(?:0\.)?conv\.(.*)', r'value_proj.\1'),
+    (r'concat_project\.conv\.weight', 'pair_weight'),
+    (r'conv_out\.conv\.(.*)', r'out_proj.\1'),
+    (r'conv_out\.(?:bn|gn|in|ln)\.(.*)', r'norm.\1'),
+)
+_EFFICIENT = (
+    (r'queries\.(.*)', r'query_proj.\1'),
+    (r'keys\.(.*)', r'key_proj.\1'),
+    (r'values\.(.*)', r'value_proj.\1'),
+    (r'reprojection\.(.*)', r'out_proj.\1'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -43,6 +59,8 @@ SOURCES = {
     'ea_core': _CORE,
     'eanet_head': _HEAD,
     'eanet': _NET,
+    'non_local': _NON_LOCAL,
+    'efficient_attention': _EFFICIENT,
 }
 
 
@@ -59,10 +77,14 @@ def convert(
             ``eanet_head``: EANet behind its backbone, to ``EAHead``;
             ``eanet``: the whole EANet, to an ``EncoderDecoder`` with a
             ``ResNetV1c`` and an ``EAHead``; ``ea_core``: the two memories
-            ``mk`` and ``mv`` of the bare operator.
+            ``mk`` and ``mv`` of the bare operator. ``non_local``: mmcv's
+            ``NonLocal2d``, to :class:`mmea.layers.NonLocal2d`;
+            ``efficient_attention``: the authors' ``EfficientAttention``, to
+            :class:`mmea.layers.EfficientAttention2d`.
 
     Returns:
-        dict[str, Tensor]: Under our names. Memories are (S, C).
+        dict[str, Tensor]: Under our names. Memories are (S, C),
+        ``pair_weight`` is (2, C').
 
     Raises:
         ValueError: An unknown ``source``, or a name that it does not have.
@@ -84,6 +106,8 @@ def convert(
             value = value.reshape(value.shape[:2])
         elif new.endswith('value_memory'):
             value = value.reshape(value.shape[:2]).t().contiguous()
+        elif new.endswith('pair_weight'):
+            value = value.reshape(2, -1)
         elif new.endswith('num_batches_tracked'):
             value = value.reshape(())
         converted[new] = value

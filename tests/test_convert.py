@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmea.convert import convert
-from mmea.layers import ExternalAttention2d
+from mmea.layers import EfficientAttention2d, ExternalAttention2d, NonLocal2d
 
 
 def published_block(c=6, s=64, prefix=''):
@@ -103,6 +103,56 @@ def test_whole_net():
     assert got.keys() == state.keys()
     for name, value in got.items():
         assert torch.equal(value, state[name]), name
+
+
+@pytest.mark.parametrize(
+    'mode', ['embedded_gaussian', 'gaussian', 'dot_product', 'concatenation']
+)
+@pytest.mark.parametrize('sub_sample', [False, True])
+@pytest.mark.parametrize('norm', [None, 'BN', 'GN'])
+def test_non_local(mode, sub_sample, norm):
+    """mmcv's own block beside ours: every name, the output, the gradients."""
+    bricks = pytest.importorskip('mmcv.cnn')
+    cfg = dict(BN=dict(type='BN'), GN=dict(type='GN', num_groups=2))
+    layer = dict(BN=nn.BatchNorm2d, GN=lambda c: nn.GroupNorm(2, c))
+    kwargs = dict(mode=mode, sub_sample=sub_sample)
+    old = bricks.NonLocal2d(8, norm_cfg=cfg.get(norm), **kwargs).double()
+    for param in old.parameters():
+        nn.init.normal_(param, std=0.3)
+    new = NonLocal2d(8, norm_layer=layer.get(norm), **kwargs).double()
+    new.load_state_dict(convert(old.state_dict(), 'non_local'))
+    xs = [torch.randn(2, 8, 5, 6, dtype=torch.float64).requires_grad_()]
+    xs.append(xs[0].detach().clone().requires_grad_())
+    ys = [old(xs[0]), new(xs[1])]
+    torch.testing.assert_close(*ys)
+    if mode == 'concatenation':
+        # mmcv divides the output of its ReLU in place: it has no backward.
+        return
+    for y in ys:
+        (y * ys[0].detach()).sum().backward()
+    torch.testing.assert_close(xs[0].grad, xs[1].grad)
+    want = convert({n: p.grad for n, p in old.named_parameters()}, 'non_local')
+    got = {name: param.grad for name, param in new.named_parameters()}
+    assert got.keys() == want.keys()
+    for name, grad in got.items():
+        torch.testing.assert_close(grad, want[name])
+
+
+def test_efficient_attention():
+    new = EfficientAttention2d(8, key_channels=6, num_heads=2)
+    old = {}
+    for ours, theirs in (
+        ('key_proj', 'keys'),
+        ('query_proj', 'queries'),
+        ('value_proj', 'values'),
+        ('out_proj', 'reprojection'),
+    ):
+        for kind in ('weight', 'bias'):
+            value = new.get_parameter(f'{ours}.{kind}')
+            old[f'{theirs}.{kind}'] = torch.randn_like(value)
+    new.load_state_dict(convert(old, 'efficient_attention'))
+    assert torch.equal(new.query_proj.bias, old['queries.bias'])
+    assert torch.equal(new.key_proj.weight, old['keys.weight'])
 
 
 def test_command(tmp_path):

@@ -1,6 +1,15 @@
 """The attention systems as nn.Modules. torch only."""
 
 from .attention_block2d import AttentionBlock2d
+from .efficient_attention2d import EfficientAttention2d
 from .external_attention2d import ExternalAttention2d
+from .non_local2d import NonLocal2d
+from .self_attention2d import SelfAttention2d
 
-__all__ = ['AttentionBlock2d', 'ExternalAttention2d']
+__all__ = [
+    'AttentionBlock2d',
+    'EfficientAttention2d',
+    'ExternalAttention2d',
+    'NonLocal2d',
+    'SelfAttention2d',
+]

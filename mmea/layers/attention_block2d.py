@@ -64,10 +64,11 @@ class AttentionBlock2d(nn.Module):
 
         Args:
             x (Tensor): (B, C, H, W).
-            mask (Tensor | None): bool (B, H, W), True = valid.
+            mask (Tensor | None): bool (B, H, W), True = valid; x is zero
+                elsewhere.
 
         Returns:
-            Tensor: (B, C, H, W).
+            Tensor: (B, C, H, W). Finite, where invalid; it is not used.
         """
         raise NotImplementedError
 
@@ -101,12 +102,16 @@ class AttentionBlock2d(nn.Module):
         Returns:
             Tensor: (B, C, H, W).
         """
+        tokens = x
         if mask is not None:
             self._check_mask(x, mask)
+            # Padding may hold anything, and 0 times NaN in the gradient of a
+            # weight would be NaN.
+            tokens = x.masked_fill(~mask.unsqueeze(1), 0)
         if self.with_cp and torch.is_grad_enabled():
-            out = checkpoint(self.attend, x, mask, use_reentrant=False)
+            out = checkpoint(self.attend, tokens, mask, use_reentrant=False)
         else:
-            out = self.attend(x, mask)
+            out = self.attend(tokens, mask)
         if self.norm is not None:
             if mask is None:
                 out = self.norm(out)

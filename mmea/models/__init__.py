@@ -3,7 +3,12 @@
 from mmea.registry import MODELS, register_missing
 
 from .build import build_attention
-from .layers import ExternalAttention2d
+from .layers import (
+    EfficientAttention2d,
+    ExternalAttention2d,
+    NonLocal2d,
+    SelfAttention2d,
+)
 from .necks import EANeck
 
 try:
@@ -17,6 +22,9 @@ __all__ = [
     'EAFPNHead',
     'EAHead',
     'EANeck',
+    'EfficientAttention2d',
     'ExternalAttention2d',
+    'NonLocal2d',
+    'SelfAttention2d',
     'build_attention',
 ]

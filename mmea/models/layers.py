@@ -12,7 +12,12 @@ from torch import nn
 from mmea import layers
 from mmea.registry import MODELS
 
-__all__ = ['ExternalAttention2d']
+__all__ = [
+    'EfficientAttention2d',
+    'ExternalAttention2d',
+    'NonLocal2d',
+    'SelfAttention2d',
+]
 
 
 class _FromConfigs:
@@ -45,3 +50,21 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
     'mmea.ExternalAttention2d'), ...)]``) and wherever a registry builds a
     layer.
     """
+
+
+@MODELS.register_module()
+class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
+    """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class NonLocal2d(_FromConfigs, layers.NonLocal2d):
+    """:class:`mmea.layers.NonLocal2d`, configured likewise.
+
+    Not mmcv's class of the same name: the prefix ``mmea.`` tells them apart.
+    """
+
+
+@MODELS.register_module()
+class SelfAttention2d(_FromConfigs, layers.SelfAttention2d):
+    """:class:`mmea.layers.SelfAttention2d`, configured likewise."""

@@ -12,6 +12,7 @@ class LayerTester:
 
     layer: type[nn.Module]
     kwargs: dict
+    compile_dtype = torch.float64
 
     def make(self, **more) -> nn.Module:
         torch.manual_seed(0)
@@ -128,13 +129,14 @@ class LayerTester:
     def test_compiles_to_one_graph(self, backend):
         layer = self.make_random(
             norm_layer=nn.BatchNorm2d, act_layer=nn.ReLU
-        ).double()
+        ).to(self.compile_dtype)
         torch._dynamo.reset()
         compiled = torch.compile(
             copy.deepcopy(layer), fullgraph=True, backend=backend
         )
         xs = [
-            self.input(dtype=torch.float64).requires_grad_() for _ in range(2)
+            self.input(dtype=self.compile_dtype).requires_grad_()
+            for _ in range(2)
         ]
         outs = [f(x) for f, x in zip((layer, compiled), xs)]
         torch.testing.assert_close(*outs)
@@ -211,6 +213,21 @@ class MaskTester:
         torch.testing.assert_close(
             layer.norm.running_var, 0.9 + 0.1 * z.var(1), rtol=1e-4, atol=1e-5
         )
+
+    @pytest.mark.parametrize('norm', [None, nn.BatchNorm2d])
+    def test_padding_reaches_nothing(self, norm):
+        """NaN in the padding, and an image of padding only."""
+        layer = self.make_random(norm_layer=norm)
+        x = self.input(3)
+        mask = torch.zeros(3, 5, 7, dtype=torch.bool)
+        mask[0, :3, :4] = mask[2] = True
+        hidden = ~mask.unsqueeze(1).expand_as(x)
+        x[hidden] = float('nan')
+        y = layer(x.requires_grad_(), mask)
+        y[~hidden].square().sum().backward()
+        assert y[~hidden].isfinite().all()
+        assert x.grad.isfinite().all() and x.grad[hidden].eq(0).all()
+        assert all(p.grad.isfinite().all() for p in layer.parameters())
 
     def test_full_mask_equals_none(self):
         layer, x = self.make_random(), self.input()

@@ -7,7 +7,8 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmea import layers
-from mmea.models import ExternalAttention2d
+from mmea.models import ExternalAttention2d, build_attention
+from mmea.models import layers as registered
 from mmea.registry import MODELS
 
 
@@ -32,6 +33,32 @@ def test_configs_become_layers():
     plain.load_state_dict(built.state_dict())
     x = torch.randn(2, 8, 5, 3)
     torch.testing.assert_close(built(x), plain(x))
+
+
+def test_every_layer_has_a_registered_form():
+    assert set(registered.__all__) == set(layers.__all__) - {
+        'AttentionBlock2d'
+    }
+
+
+@pytest.mark.parametrize('name', registered.__all__)
+def test_any_layer_by_its_name(name):
+    """With the keys that every system takes, as the configs write them."""
+    layer = build_attention(
+        dict(
+            type=f'mmea.{name}',
+            norm_cfg=dict(type='BN'),
+            act_cfg=dict(type='ReLU'),
+            zero_init=False,
+            with_cp=True,
+        ),
+        in_channels=8,
+    )
+    assert isinstance(layer, getattr(layers, name))
+    assert isinstance(layer.norm, nn.BatchNorm2d)
+    x = torch.randn(2, 8, 5, 3, requires_grad=True)
+    layer(x).sum().backward()
+    assert layer(x).ge(0).all() and x.grad.abs().max() > 0
 
 
 def test_frozen_norm():
