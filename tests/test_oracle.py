@@ -14,8 +14,12 @@ import torch
 from torch import nn
 
 from mmea.convert import convert
-from mmea.layers import ExternalAttention2d
-from mmea.ops import external_attention
+from mmea.layers import EfficientAttention2d, ExternalAttention2d, NonLocal2d
+from mmea.ops import (
+    external_attention_block,
+    low_memory_block,
+    low_rank_block,
+)
 
 pytestmark = pytest.mark.oracle
 
@@ -60,6 +64,10 @@ class Case:
         """Load, run and differentiate ``module``; compare everything."""
         module.double().train(self.meta['mode'] == 'train')
         module.load_state_dict(convert(self.group('param/'), source))
+        for layer in module.modules():
+            if isinstance(layer, ExternalAttention2d):
+                # What the environment variable asked for is what runs.
+                assert layer.choose_form(self.x)[0] == layer.form
         y = (call or module)(self.x)
         self.compare(y, 'output/y')
         (y * self['cotangent']).sum().backward()
@@ -106,22 +114,30 @@ def check_block(case: Case):
 
 
 def check_core(case: Case):
-    memories = {
-        name: value.requires_grad_()
-        for name, value in convert(case.group('param/'), 'ea_core').items()
-    }
-    assert memories['key_memory'].shape == (
-        case.meta['ctor']['S'],
-        case.meta['ctor']['d_model'],
-    )
-    y = external_attention(
-        case.x.mT, **memories, eps=case.meta['fixed']['eps']
-    ).mT
-    case.compare(y, 'output/y')
-    (y * case['cotangent']).sum().backward()
-    case.compare(case.x.grad, 'grad/input')
-    case.compare(memories['key_memory'].grad, 'grad/mk.weight')
-    case.compare(memories['value_memory'].grad.t(), 'grad/mv.weight')
+    ops = [external_attention_block]
+    if os.environ['MMEA_EA_FORM'] == 'low_rank':
+        ops = [low_rank_block, low_memory_block]
+    for op in ops:
+        memories = {
+            name: value.clone().requires_grad_()
+            for name, value in convert(case.group('param/'), 'ea_core').items()
+        }
+        assert memories['key_memory'].shape == (
+            case.meta['ctor']['S'],
+            case.meta['ctor']['d_model'],
+        )
+        y, _ = op(
+            case.x.mT,
+            **memories,
+            eps=case.meta['fixed']['eps'],
+            residual=False,
+        )
+        case.compare(y.mT, 'output/y')
+        case.x.grad = None
+        (y.mT * case['cotangent']).sum().backward()
+        case.compare(case.x.grad, 'grad/input')
+        case.compare(memories['key_memory'].grad, 'grad/mk.weight')
+        case.compare(memories['value_memory'].grad.t(), 'grad/mv.weight')
 
 
 def check_head(case: Case):
@@ -178,31 +194,46 @@ def check_loss(case: Case):
     torch.testing.assert_close(mean, case['output/y'].mean())
 
 
+def check_non_local(case: Case):
+    case.check_module(NonLocal2d(**case.meta['ctor']), 'non_local')
+
+
+def check_efficient(case: Case):
+    kwargs = dict(case.meta['ctor'])
+    kwargs['num_heads'] = kwargs.pop('head_count')
+    case.check_module(EfficientAttention2d(**kwargs), 'efficient_attention')
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
     'eanet_head_': check_head,
     'eanet_loss': check_loss,
+    'nonlocal_': check_non_local,
+    'efficient_': check_efficient,
 }
 
 
-def find_cases() -> list[tuple[Path, str]]:
+# Cases of external attention run in both of its forms.
+FORMS = {
+    prefix: ['plain', 'low_rank']
+    for prefix in ('ea_block_', 'ea_core', 'eanet_head_')
+}
+
+
+def find_cases() -> list:
     return [
-        (path, prefix)
+        pytest.param(path, prefix, form, id=f'{path.stem}-{form}')
         for path in sorted(FOLDER.glob('*.npz'))
         for prefix in CHECKS
         if path.stem.startswith(prefix)
+        for form in FORMS.get(prefix, ['auto'])
     ]
 
 
-@pytest.mark.parametrize(
-    ('path', 'prefix'),
-    [
-        pytest.param(path, prefix, id=path.stem)
-        for path, prefix in find_cases()
-    ],
-)
-def test_oracle(path: Path, prefix: str):
+@pytest.mark.parametrize(('path', 'prefix', 'form'), find_cases())
+def test_oracle(path: Path, prefix: str, form: str, monkeypatch):
+    monkeypatch.setenv('MMEA_EA_FORM', form)
     CHECKS[prefix](Case(path))
 
 

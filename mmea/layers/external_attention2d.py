@@ -1,13 +1,25 @@
+import os
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mmea.ops import external_attention
+from mmea.ops import external_attention, low_memory_block, low_rank_block
 
+from . import batch_norm
 from .attention_block2d import AttentionBlock2d, check_positive
 
 __all__ = ['ExternalAttention2d']
+
+FORMS = ('auto', 'plain', 'low_rank')
+_HOOKS = (
+    '_forward_pre_hooks',
+    '_forward_hooks',
+    '_backward_pre_hooks',
+    '_backward_hooks',
+)
 
 
 class ExternalAttention2d(AttentionBlock2d):
@@ -19,12 +31,22 @@ class ExternalAttention2d(AttentionBlock2d):
     With ``norm_layer=nn.BatchNorm2d, act_layer=nn.ReLU, zero_init=False``
     this is the published block of EANet, initialisation included.
 
+    There are two ways to the same numbers. The plain form runs layer by
+    layer, as published. The low-rank form multiplies each projection with its
+    memory first (S x C numbers) and never forms the C x C products over all
+    tokens; a batch norm, frozen or not, synchronised or not, joins in. It is
+    taken where it is exact and cheaper; :meth:`choose_form` tells which and
+    why. Parameters and state_dict are the same in both.
+
     Args:
         in_channels (int): Channels C, in and out.
         num_slots (int): Memory slots S. Default: 64.
         channels (int | None): Width of the tokens that meet the memories.
             Default: None, as ``in_channels``.
         eps (float): Of the double normalisation. Default: 1e-9, as published.
+        form (str | None): 'plain', 'low_rank' (an error where that would not
+            be exact) or 'auto'. Default: None, what the environment variable
+            MMEA_EA_FORM says when the layer is made, else 'auto'.
         norm_layer, act_layer, residual, zero_init, with_cp: See
             :class:`AttentionBlock2d`.
 
@@ -33,7 +55,8 @@ class ExternalAttention2d(AttentionBlock2d):
         (S, channels).
 
     Raises:
-        ValueError: A size is below 1, or ``eps`` is negative.
+        ValueError: A size is below 1, ``eps`` is negative, or ``form`` is
+            unknown or impossible.
 
     Source: arXiv:2105.02358; block, initialisation and eps from the authors'
     segmentation code.
@@ -49,6 +72,7 @@ class ExternalAttention2d(AttentionBlock2d):
         num_slots: int = 64,
         channels: int | None = None,
         eps: float = 1e-9,
+        form: str | None = None,
         norm_layer: Callable[[int], nn.Module] | None = None,
         act_layer: Callable[[], nn.Module] | None = None,
         residual: bool = True,
@@ -68,6 +92,7 @@ class ExternalAttention2d(AttentionBlock2d):
         if eps < 0:
             raise ValueError(f'eps must be >= 0, got {eps=}')
         self.eps = eps
+        self.form = _check_form(form)
         self.in_proj = nn.Conv2d(in_channels, channels, 1)
         self.key_memory = nn.Parameter(torch.empty(num_slots, channels))
         self.value_memory = nn.Parameter(torch.empty(num_slots, channels))
@@ -90,7 +115,100 @@ class ExternalAttention2d(AttentionBlock2d):
             self.value_memory.copy_(self.key_memory)
         super().reset_parameters()
 
+    def choose_form(self, x: Tensor) -> tuple[str, str]:
+        """Which form an input of this size takes, and why.
+
+        Args:
+            x (Tensor): (B, C, H, W).
+
+        Returns:
+            tuple[str, str]: 'plain' or 'low_rank', and the reason.
+
+        Raises:
+            ValueError: ``form='low_rank'``, and it would not be exact.
+        """
+        if self.deployed:
+            return 'low_rank', 'switch_to_deploy() has folded the layer'
+        if self.form == 'plain':
+            return 'plain', "form='plain' was asked for"
+        obstacle = self._obstacle()
+        if self.form == 'low_rank':
+            if obstacle:
+                raise ValueError(
+                    f"form='low_rank' is impossible: {obstacle}; use "
+                    "form='auto' or 'plain'"
+                )
+            return 'low_rank', "form='low_rank' was asked for"
+        if obstacle:
+            return 'plain', obstacle
+        # Multiplications of all tokens, and of the folding once per step.
+        slots, channels = self.key_memory.shape
+        tokens = x.shape[0] * x.shape[2] * x.shape[3]
+        plain = 2 * channels * (self.in_channels + slots) * tokens
+        low_rank = 2 * self.in_channels * slots * (tokens + channels)
+        pays = low_rank < plain
+        return (
+            'low_rank' if pays else 'plain',
+            f'{low_rank} multiplications in the low-rank form, {plain} in '
+            'the plain form',
+        )
+
+    @property
+    def deployed(self) -> bool:
+        """Whether :meth:`switch_to_deploy` was called."""
+        return hasattr(self, 'deployed_key')
+
+    def _obstacle(self) -> str | None:
+        """Why the projections cannot be multiplied with the memories."""
+        if type(self).attend is not ExternalAttention2d.attend:
+            return f'{type(self).__name__} has an attend() of its own'
+        for name in ('in_proj', 'out_proj'):
+            conv = getattr(self, name)
+            # A wrapper (LoRA, quantisation, a parametrisation) or a hook may
+            # compute something else than the weights say.
+            if type(conv) is not nn.Conv2d:
+                return f'{name} is a {type(conv).__name__}, not a Conv2d'
+            if _has_hooks(conv):
+                return f'{name} has hooks'
+            if conv.weight[0].numel() != conv.in_channels or (
+                conv.stride,
+                conv.padding,
+            ) != ((1, 1), (0, 0)):
+                return f'{name} is no 1x1 convolution: {conv}'
+        return None
+
+    def _norm_joins(self) -> bool:
+        """Whether the low-rank form computes the norm itself.
+
+        Otherwise it is called as a module.
+        """
+        if self.norm is None or self.deployed:
+            return self.norm is None
+        return (
+            batch_norm.is_plain(self.norm)
+            and not _has_hooks(self.norm)
+            and self.out_proj.bias is None
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.deployed and self.training:
+            raise RuntimeError(
+                'switch_to_deploy() has folded this layer for inference; '
+                'call eval(), and train the layer that it was made from'
+            )
+        if self.choose_form(x)[0] == 'plain' or not self._norm_joins():
+            return super().forward(x, mask)
+        if mask is not None:
+            self._check_mask(x, mask)
+        relu = type(self.act) is nn.ReLU and not _has_hooks(self.act)
+        out = self._low_rank(
+            x, mask, self.norm, residual=self.residual, relu=relu
+        )
+        return out if relu or self.act is None else self.act(out)
+
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.choose_form(x)[0] == 'low_rank':
+            return self._low_rank(x, mask, None, residual=False, relu=False)
         tokens = self.in_proj(x).flatten(2)  # (B, c, N)
         out = external_attention(
             tokens,
@@ -101,6 +219,135 @@ class ExternalAttention2d(AttentionBlock2d):
         )
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
+    def _low_rank(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        norm: nn.Module | None,
+        *,
+        residual: bool,
+        relu: bool,
+    ) -> Tensor:
+        """The layer up to its activation, without its C x C products."""
+        with torch.autocast(x.device.type, enabled=False):
+            key, value, bias, weight = self._fold(norm)
+        group = None
+        if weight is not None:
+            group = batch_norm.sync_group(norm)
+            if group is None and x[:, 0].numel() == 1:
+                raise ValueError(
+                    'a batch norm in training needs more than one token, got '
+                    f'an input of size {tuple(x.shape)}'
+                )
+        # Under torch.compile autograd knows best what to keep.
+        block = low_memory_block
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            block = low_rank_block
+        block = partial(
+            block,
+            eps=self.eps,
+            norm_eps=1e-5 if norm is None else norm.eps,
+            mask=None if mask is None else mask.flatten(1),
+            residual=residual,
+            relu=relu,
+            group=group,
+        )
+        if self.with_cp and torch.is_grad_enabled():
+            block = partial(checkpoint, block, use_reentrant=False)
+        out, stats = block(x.flatten(2), key, value, bias, weight)
+        if stats is not None:
+            batch_norm.update_running(norm, stats)
+        return out.unflatten(2, x.shape[2:])
+
+    def _fold(
+        self, norm: nn.Module | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Memories that meet the input itself, and what follows them.
+
+        Not cached in eval mode: a weight written through ``.data``, as an EMA
+        hook does, leaves no trace by which a cache could know, and S C^2
+        multiplications are little beside those of the tokens.
+        :meth:`switch_to_deploy` folds for good.
+
+        Returns:
+            tuple: Key memory (S, C), value memory (S, C), the bias (C) and,
+            where the norm takes the statistics of the batch, its weight (C).
+        """
+        if self.deployed:
+            return (
+                self.deployed_key,
+                self.deployed_value,
+                self.deployed_bias,
+                None,
+            )
+        # Matrices in float32 or more, whatever the parameters are kept in.
+        full = torch.promote_types(self.key_memory.dtype, torch.float32)
+        key_memory = self.key_memory.to(full)
+        key = key_memory @ self.in_proj.weight.flatten(1).to(full)
+        # A bias moves all logits of a slot alike, which the softmax over
+        # tokens ignores. But in the graph it has to be, or DDP misses it.
+        if self.in_proj.bias is not None:
+            key = key + 0 * (key_memory @ self.in_proj.bias.to(full))[:, None]
+        value = self.value_memory.to(full)
+        value = value @ self.out_proj.weight.flatten(1).to(full).t()
+        if norm is None:
+            return key, value, self.out_proj.bias, None
+        if batch_norm.uses_batch(norm):
+            ones = value.new_ones(self.in_channels)
+            weight = ones if norm.weight is None else norm.weight
+            return key, value, norm.bias, weight
+        scale, shift = batch_norm.as_affine(norm, full)
+        return key, value * scale, shift, None
+
+    @torch.no_grad()
+    def switch_to_deploy(self):
+        """Fold the projections, and a batch norm, for good. In place.
+
+        What is left are two S x C matrices and a bias, as buffers, for
+        inference only: in training mode the layer raises an error, and its
+        state_dict is no longer that of the trained layer. Called twice, it
+        changes nothing.
+
+        Raises:
+            ValueError: The layer cannot be folded exactly.
+        """
+        if self.deployed:
+            return
+        obstacle = self._obstacle()
+        if obstacle:
+            raise ValueError(f'the layer cannot be folded: {obstacle}')
+        self.eval()
+        joins = self._norm_joins() and not (
+            self.norm is not None and batch_norm.uses_batch(self.norm)
+        )
+        key, value, bias, _ = self._fold(self.norm if joins else None)
+        for name in ('in_proj', 'out_proj', 'key_memory', 'value_memory'):
+            delattr(self, name)
+        if joins:
+            self.norm = None
+        self.register_buffer('deployed_key', key)
+        self.register_buffer('deployed_value', value)
+        self.register_buffer('deployed_bias', bias)
+
     def extra_repr(self) -> str:
+        if self.deployed:
+            return f'{self.in_channels}, deployed'
         slots, channels = self.key_memory.shape
-        return f'{super().extra_repr()}, num_slots={slots}, {channels=}'
+        return (
+            f'{super().extra_repr()}, num_slots={slots}, {channels=}, '
+            f'form={self.form!r}'
+        )
+
+
+def _check_form(form: str | None) -> str:
+    name, value = 'form', form
+    if form is None:
+        name = 'the environment variable MMEA_EA_FORM'
+        value = os.environ.get('MMEA_EA_FORM') or 'auto'
+    if value not in FORMS:
+        raise ValueError(f'{name} must be one of {FORMS}, got {value!r}')
+    return value
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(getattr(module, name) for name in _HOOKS)

@@ -12,6 +12,7 @@ from .low_rank_block import (
     image_centre,
     low_rank_block,
     low_rank_forward,
+    without_padding,
 )
 
 __all__ = ['low_memory_block']
@@ -138,7 +139,7 @@ def _backward(ctx, grad):
     dy = grad.to(dtype)
 
     # The product: P, centred as in the forward pass, and D = scale * value.
-    attn = double_norm(logits.to(full), eps=options['eps'], mask=mask)
+    attn = double_norm(logits, eps=options['eps'], mask=mask)
     value = value_memory.to(full).t()  # (C_v, S)
     low = None
     if weight is not None:
@@ -179,10 +180,12 @@ def _backward(ctx, grad):
     # Double normalisation: over slots, then over tokens.
     dlogits = attn * (dattn - (dattn * attn).sum(1, keepdim=True))
     over = dlogits.sum(-1, keepdim=True)
-    dlogits = dlogits - over * _token_softmax(logits.to(full), mask)
+    dlogits = dlogits - over * _token_softmax(logits, mask)
     dlogits = dlogits.to(dtype)
 
     # The logits' product.
+    if mask is not None:
+        tokens = without_padding(tokens, mask)
     dkey = dlogits.bmm(tokens.to(dtype).mT).to(full).sum(0)
     key = key_memory.to(dtype).t().expand(batch, -1, -1)
     dtokens = add_product(

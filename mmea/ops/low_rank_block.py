@@ -88,8 +88,11 @@ def low_rank_forward(
     """
     batch, _, num_tokens = tokens.shape
     full = torch.promote_types(dtype, torch.float32)
-    logits = key_memory.to(dtype).expand(batch, -1, -1).bmm(tokens.to(dtype))
-    attn = double_norm(logits.to(full), eps=eps, mask=mask)  # (B, S, N)
+    x = tokens
+    if mask is not None and torch.is_grad_enabled():
+        x = without_padding(tokens, mask)
+    logits = multiply_up(key_memory, x, dtype)  # (B, S, N)
+    attn = double_norm(logits, eps=eps, mask=mask)  # (B, S, N)
     value = value_memory.to(full).t()  # (C_v, S)
     shift = None if bias is None else bias.to(full)[:, None]  # (C_v, 1)
     stats, saved = None, ()
@@ -98,7 +101,8 @@ def low_rank_forward(
             count = attn.new_full((), batch * num_tokens)
         else:
             count = mask.sum(dtype=full)
-        count = sum_over(count, group).clamp(min=1)
+        valid_tokens = sum_over(count, group)
+        count = valid_tokens.clamp(min=1)
         centre = sum_over(attn.sum((0, 2)), group) / count  # (S)
         attn = centred(attn, centre[:, None], mask)
         gram = attn.bmm(attn.mT).sum(0)  # (S, S)
@@ -106,7 +110,8 @@ def low_rank_forward(
         # Rounding may leave a variance of zero below zero.
         var = ((value @ cov) * value).sum(1).clamp(min=0)
         rstd = torch.rsqrt(var + norm_eps)
-        stats = BatchStats((value @ centre).detach(), var.detach(), count)
+        mean = value @ centre
+        stats = BatchStats(mean.detach(), var.detach(), valid_tokens)
         saved = centre, rstd, attn.sum((0, 2)), gram, count
         value = value * (weight.to(full) * rstd)[:, None]
     elif dtype != full:
@@ -129,6 +134,29 @@ def low_rank_forward(
         add=residual,
     )
     return F.relu(out, inplace=True) if relu else out, stats, (logits, *saved)
+
+
+def without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Zeros in the padding, for 0 times NaN in a gradient would be NaN."""
+    return tokens.masked_fill(~mask[:, None], 0)
+
+
+def multiply_up(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """``a @ b`` in ``dtype``, summed and returned in float32 or more.
+
+    An exponential follows, in which a rounded logit would be the largest
+    error of all.
+    """
+    full = torch.promote_types(dtype, torch.float32)
+    if (
+        dtype != full
+        and b.is_cuda
+        and not torch.is_grad_enabled()  # it has no derivative
+        and 'dtype' in torch.ops.aten.bmm.overloads()
+    ):
+        a = a.to(dtype).expand(len(b), -1, -1)
+        return torch.bmm(a, b.to(dtype), out_dtype=full)
+    return a.to(full).expand(len(b), -1, -1).bmm(b.to(full))
 
 
 def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,3 +1,6 @@
+import copy
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +10,9 @@ from mmea.layers import ExternalAttention2d
 from .layer_tester import LayerTester, MaskTester
 
 
-class TestExternalAttention2d(MaskTester, LayerTester):
-    layer, kwargs = ExternalAttention2d, dict(in_channels=6, num_slots=5)
+class TestPlainForm(MaskTester, LayerTester):
+    layer = ExternalAttention2d
+    kwargs = dict(in_channels=6, num_slots=5, form='plain')
 
     def test_equals_the_formula(self):
         layer = self.make_random(channels=4, eps=1e-2).double()
@@ -89,3 +93,438 @@ class TestExternalAttention2d(MaskTester, LayerTester):
     def test_misspelt_argument(self):
         with pytest.raises(TypeError, match='num_slot'):
             ExternalAttention2d(8, num_slot=4)
+
+
+class TestLowRankForm(TestPlainForm):
+    kwargs = dict(in_channels=6, num_slots=5, form='low_rank')
+
+    @pytest.mark.parametrize('train', [False, True])
+    def test_compiles_with_a_mask(self, train):
+        """No data-dependent shape, unlike the plain form's batch norm."""
+        layer = (
+            self.make_random(norm_layer=nn.BatchNorm2d, act_layer=nn.ReLU)
+            .double()
+            .train(train)
+        )
+        mask = torch.ones(2, 5, 7, dtype=torch.bool)
+        mask[0, 3:] = False
+        torch._dynamo.reset()
+        other = copy.deepcopy(layer)
+        compiled = torch.compile(other, fullgraph=True, backend='aot_eager')
+        x = self.input(dtype=torch.float64)
+        torch.testing.assert_close(compiled(x, mask), layer(x, mask))
+        for got, want in zip(other.buffers(), layer.buffers()):
+            torch.testing.assert_close(got, want)
+
+    def test_compiles_with_checkpointing(self):
+        layer = self.make_random(norm_layer=nn.BatchNorm2d, with_cp=True)
+        torch._dynamo.reset()
+        compiled = torch.compile(layer, fullgraph=True, backend='aot_eager')
+        x = self.input()
+        torch.testing.assert_close(compiled(x), layer(x))
+
+
+def make(norm=None, size=6, **kwargs):
+    torch.manual_seed(0)
+    layer = ExternalAttention2d(
+        size, norm_layer=norm, **{'num_slots': 5, **kwargs}
+    ).double()
+    for param in layer.parameters():
+        nn.init.normal_(param, std=0.5)
+    return layer
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype)
+
+
+class RevertedSyncBN(nn.modules.batchnorm._BatchNorm):
+    """As mmengine makes of a SyncBatchNorm on a CPU."""
+
+    def _check_input_dim(self, input):
+        return
+
+
+class OwnForward(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+NORMS = dict(
+    none=None,
+    bn=nn.BatchNorm2d,
+    bn_bare=partial(nn.BatchNorm2d, affine=False),
+    bn_mean_of_all=partial(nn.BatchNorm2d, momentum=None),
+    bn_no_statistics=partial(nn.BatchNorm2d, track_running_stats=False),
+    bn_eps=partial(nn.BatchNorm2d, eps=0.3, momentum=0.7),
+    sync_bn=nn.SyncBatchNorm,
+    reverted=RevertedSyncBN,
+    own_forward=OwnForward,
+    gn=partial(nn.GroupNorm, 2),
+    instance=partial(nn.InstanceNorm2d, affine=True),
+)
+ACTS = dict(
+    none=None,
+    relu=nn.ReLU,
+    inplace=partial(nn.ReLU, inplace=True),
+    gelu=nn.GELU,
+)
+
+
+@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.parametrize('mode', ['train', 'eval', 'frozen'])
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(act='relu'),
+        dict(act='inplace', with_cp=True),
+        dict(act='gelu', residual=False),
+        dict(act='none', channels=9, eps=0),
+    ],
+    ids=str,
+)
+def test_forms_are_equal(norm, mode, masked, options):
+    """Output, gradients and buffers, over two steps, in float64."""
+    options = dict(options)
+    act = ACTS[options.pop('act')]
+    forms = {
+        form: make(NORMS[norm], form=form, act_layer=act, **options)
+        for form in ('plain', 'low_rank')
+    }
+    mask = None
+    if masked:
+        mask = torch.zeros(3, 4, 5, dtype=torch.bool)
+        mask[0, :3] = mask[1, :, :2] = True
+    results = {}
+    for form, layer in forms.items():
+        if layer.norm is not None and layer.norm._buffers:
+            if layer.norm.running_mean is not None:
+                layer.norm.running_mean.copy_(randn(6, seed=4))
+                layer.norm.running_var.copy_(randn(6, seed=5).exp())
+        layer.train(mode != 'eval')
+        if mode == 'frozen' and layer.norm is not None:
+            layer.norm.eval()
+        results[form] = []
+        for step in range(2):
+            x = randn(3, 6, 4, 5, seed=step).requires_grad_()
+            y = layer(x, mask)
+            layer.zero_grad()
+            (y * randn(3, 6, 4, 5, seed=9)).sum().backward()
+            results[form] += [y.detach(), x.grad]
+            results[form] += [p.grad.clone() for p in layer.parameters()]
+        results[form] += list(layer.buffers())
+    assert forms['low_rank'].choose_form(x)[0] == 'low_rank'
+    assert len(results['plain']) == len(results['low_rank'])
+    # Of the whole list of gradients, as those of in_proj.bias are zero.
+    for want, got in zip(results['plain'], results['low_rank']):
+        assert got.dtype == want.dtype
+        assert (got - want).abs().max() < 1e-10 * max(1, want.abs().max())
+
+
+def test_a_batch_without_a_valid_token_leaves_the_statistics():
+    for form in ('plain', 'low_rank'):
+        layer = make(nn.BatchNorm2d, form=form)
+        before = copy.deepcopy(layer.norm)
+        x = randn(2, 6, 3, 4)
+        y = layer(x, torch.zeros(2, 3, 4, dtype=torch.bool))
+        assert torch.equal(y, x)
+        for got, want in zip(layer.norm.buffers(), before.buffers()):
+            assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize('form', ['plain', 'low_rank'])
+def test_batch_norm_of_one_token_is_an_error(form):
+    with pytest.raises(ValueError, match='more than '):
+        make(nn.BatchNorm2d, form=form)(randn(1, 6, 1, 1))
+
+
+class TestChooseForm:
+    x = randn(2, 6, 5, 7)
+
+    def check(self, layer, form, reason, x=None):
+        name, why = layer.choose_form(self.x if x is None else x)
+        assert name == form and reason in why, (name, why)
+
+    def test_by_default_the_cheaper_one(self):
+        self.check(make(), 'low_rank', '4560 multiplications')
+        assert '9240' in make().choose_form(self.x)[1]
+        # Few tokens do not pay for the folding.
+        self.check(make(), 'plain', '660', randn(1, 6, 1, 5))
+        # Nor does a narrow inside with many slots.
+        self.check(make(channels=1, num_slots=64), 'plain', 'multiplications')
+
+    def test_argument(self):
+        self.check(make(form='plain'), 'plain', 'asked')
+        self.check(make(form='low_rank'), 'low_rank', 'asked', self.x[:1])
+
+    def test_environment(self, monkeypatch):
+        monkeypatch.setenv('MMEA_EA_FORM', 'plain')
+        self.check(make(), 'plain', 'asked')
+        self.check(make(form='auto'), 'low_rank', 'multiplications')
+        monkeypatch.setenv('MMEA_EA_FORM', 'fast')
+        with pytest.raises(ValueError, match="MMEA_EA_FORM.*'fast'"):
+            make()
+
+    def test_unknown(self):
+        with pytest.raises(ValueError, match="form must be one of.*'quick'"):
+            make(form='quick')
+
+    def spoil(self, layer, how):
+        if how == 'hook':
+            layer.in_proj.register_forward_hook(lambda *args: None)
+        elif how == 'pre-hook':
+            layer.out_proj.register_forward_pre_hook(lambda *args: None)
+        elif how == 'backward hook':
+            layer.out_proj.register_full_backward_hook(lambda *args: None)
+        elif how == 'wrapper':
+            layer.out_proj = nn.Sequential(layer.out_proj, nn.Identity())
+        elif how == 'parametrisation':
+            nn.utils.parametrizations.spectral_norm(layer.in_proj)
+        elif how == 'kernel':
+            layer.in_proj = nn.Conv2d(6, 6, 3, padding=1).double()
+        elif how == 'stride':
+            layer.in_proj = nn.Conv2d(6, 6, 1, stride=2).double()
+
+    @pytest.mark.parametrize(
+        ('how', 'reason'),
+        [
+            ('hook', 'in_proj has hooks'),
+            ('pre-hook', 'out_proj has hooks'),
+            ('backward hook', 'out_proj has hooks'),
+            ('wrapper', 'out_proj is a Sequential'),
+            ('parametrisation', 'in_proj is a ParametrizedConv2d'),
+            ('kernel', 'in_proj is no 1x1 convolution'),
+            ('stride', 'in_proj is no 1x1 convolution'),
+        ],
+    )
+    def test_changed_insides_take_the_plain_form(self, how, reason):
+        layer = make()
+        self.spoil(layer, how)
+        self.check(layer, 'plain', reason)
+        if how != 'stride':
+            layer(self.x)
+        forced = make(form='low_rank')
+        self.spoil(forced, how)
+        with pytest.raises(ValueError, match=f"'low_rank'.*{reason}"):
+            forced(self.x)
+
+    def test_subclass(self):
+        class Other(ExternalAttention2d):
+            def attend(self, x, mask=None):
+                return 2 * super().attend(x, mask)
+
+        layer = Other(6).double()
+        self.check(layer, 'plain', 'Other has an attend() of its own')
+
+    @pytest.mark.parametrize('part', ['in_proj', 'out_proj', 'norm', 'act'])
+    def test_hooks_run(self, part):
+        layer = make(nn.BatchNorm2d, act_layer=nn.ReLU)
+        want = copy.deepcopy(layer)(self.x)
+        seen = []
+        getattr(layer, part).register_forward_hook(
+            lambda module, args, out: seen.append(out)
+        )
+        torch.testing.assert_close(layer(self.x), want)
+        assert len(seen) == 1
+
+
+class TestNothingIsStale:
+    """In eval mode too, the output follows every change of a weight."""
+
+    def check(self, layer, x):
+        plain = copy.deepcopy(layer)
+        plain.form = 'plain'
+        with torch.no_grad():
+            got, want = layer(x), plain(x)
+        torch.testing.assert_close(got, want)
+        return got
+
+    @pytest.mark.parametrize('inference', [False, True])
+    @pytest.mark.parametrize(
+        'change',
+        ['step', 'load', 'to', 'in place', 'data', 'buffer', 'assign'],
+    )
+    def test_change(self, change, inference):
+        layer = make(nn.BatchNorm2d, form='low_rank').eval()
+        x = randn(2, 6, 4, 5)
+        with torch.inference_mode(inference), torch.no_grad():
+            layer(x)
+        before = self.check(layer, x)
+        if change == 'step':
+            layer(x).square().sum().backward()
+            torch.optim.SGD(layer.parameters(), 0.1).step()
+        elif change == 'load':
+            other = make(nn.BatchNorm2d)
+            nn.init.normal_(other.key_memory)
+            layer.load_state_dict(other.state_dict())
+        elif change == 'assign':
+            other = make(nn.BatchNorm2d)
+            nn.init.normal_(other.value_memory)
+            layer.load_state_dict(other.state_dict(), assign=True)
+        elif change == 'to':
+            layer, x = layer.float(), x.float()
+            assert self.check(layer, x).dtype == torch.float32
+            return
+        elif change == 'in place':
+            with torch.no_grad():
+                layer.in_proj.weight[0].mul_(3)
+        elif change == 'data':
+            layer.out_proj.weight.data.mul_(3)
+        else:
+            layer.norm.running_var.mul_(3)
+        assert (self.check(layer, x) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('norm', NORMS)
+@pytest.mark.parametrize('residual', [True, False])
+@pytest.mark.parametrize('channels', [None, 4])
+class TestDeploy:
+    def test_equals(self, norm, residual, channels):
+        layer = make(
+            NORMS[norm],
+            residual=residual,
+            channels=channels,
+            act_layer=nn.ReLU,
+        )
+        x = randn(2, 6, 5, 7)
+        layer(x)  # moves the running statistics
+        mask = torch.ones(2, 5, 7, dtype=torch.bool)
+        mask[0, 2:] = False
+        deployed = copy.deepcopy(layer)
+        deployed.switch_to_deploy()
+        deployed.switch_to_deploy()
+        assert not deployed.training and layer.eval()
+        for m in (None, mask):
+            torch.testing.assert_close(deployed(x, m), layer(x, m))
+        assert not {'in_proj.weight', 'key_memory'} & set(
+            deployed.state_dict()
+        )
+        assert 'deployed' in repr(deployed)
+        with pytest.raises(RuntimeError, match='inference'):
+            deployed.train()(x)
+
+
+def test_a_layer_with_hooks_is_not_deployed():
+    layer = make()
+    layer.in_proj.register_forward_hook(lambda *args: None)
+    with pytest.raises(ValueError, match='in_proj has hooks'):
+        layer.switch_to_deploy()
+    assert not layer.deployed
+
+
+@pytest.mark.parametrize('norm', ['none', 'bn', 'gn'])
+@pytest.mark.parametrize('deploy', [True, False])
+def test_onnx(norm, deploy, tmp_path):
+    """onnxruntime computes the same, at another size than exported."""
+    pytest.importorskip('onnxscript')
+    onnxruntime = pytest.importorskip('onnxruntime')
+    layer = make(NORMS[norm], size=16, act_layer=nn.ReLU).float()
+    layer(randn(2, 16, 5, 7).float())
+    layer.eval()
+    if deploy:
+        layer.switch_to_deploy()
+    x = randn(2, 16, 6, 9).float()
+    dims = {2: torch.export.Dim('height'), 3: torch.export.Dim('width')}
+    torch.onnx.export(
+        layer,
+        (x,),
+        tmp_path / 'layer.onnx',
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=(dims,) if deploy else None,
+    )
+    session = onnxruntime.InferenceSession(tmp_path / 'layer.onnx')
+    name = session.get_inputs()[0].name
+    for size in [(6, 9), (11, 5)] if deploy else [(6, 9)]:
+        x = randn(2, 16, *size, seed=3).float()
+        (got,) = session.run(None, {name: x.numpy()})
+        with torch.no_grad():
+            want = layer(x)
+        torch.testing.assert_close(
+            torch.from_numpy(got), want, rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize('norm', ['none', 'bn'])
+@pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize('scale', [1, 0.05])
+def test_autocast_beats_the_plain_form(norm, train, scale):
+    """Error of bf16 against float64.
+
+    At most half of the plain form's where a norm amplifies what was rounded;
+    elsewhere the rounding of the output is most of it.
+    """
+    torch.manual_seed(0)
+    layer = ExternalAttention2d(
+        64,
+        num_slots=16,
+        norm_layer=NORMS[norm],
+        residual=False,
+        form='low_rank',
+    ).train(train)
+    with torch.no_grad():
+        layer.key_memory.mul_(scale)
+        layer.value_memory.mul_(scale)
+    x = randn(1, 64, 23, 25).bfloat16()
+    exact = copy.deepcopy(layer).double()(x.double())
+    errors = {}
+    for form in ('plain', 'low_rank'):
+        other = copy.deepcopy(layer)
+        other.form = form
+        with torch.autocast('cpu', torch.bfloat16):
+            errors[form] = (other(x) - exact).norm() / exact.norm()
+    assert errors['low_rank'] < errors['plain'], errors
+    assert errors['low_rank'] < 2**-8, errors
+    if norm == 'bn' and train:
+        assert errors['low_rank'] < 0.5 * errors['plain'], errors
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_parameters_in_half_precision(dtype):
+    layer = make(nn.BatchNorm2d, form='low_rank').to(dtype)
+    x = randn(2, 6, 5, 7).to(dtype).requires_grad_()
+    y = layer(x)
+    assert y.dtype == dtype
+    y.sum().backward()
+    assert all(p.grad.dtype == dtype for p in layer.parameters())
+    want = copy.deepcopy(layer).double()(x.double())
+    assert (y - want).abs().max() < 0.02 * want.abs().max()
+
+
+@pytest.mark.parametrize('form', ['plain', 'low_rank'])
+def test_memory_format_is_kept(form):
+    layer = make(nn.BatchNorm2d, form=form, act_layer=nn.ReLU)
+    x = randn(2, 6, 5, 7).to(memory_format=torch.channels_last)
+    for mode in (True, False):
+        y = layer.train(mode)(x)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_kept_for_backward():
+    """In maps, beyond the input and the output: 3.25 as published."""
+    torch.manual_seed(0)
+    shares = {}
+    for form in ('plain', 'auto'):
+        layer = ExternalAttention2d(
+            128,
+            num_slots=16,
+            norm_layer=nn.BatchNorm2d,
+            act_layer=nn.ReLU,
+            form=form,
+        )
+        x = torch.randn(1, 128, 64, 64, requires_grad=True)
+        kept = {}
+
+        def pack(t, kept=kept):
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            y = layer(x)
+        for own in (x, y, *layer.parameters()):
+            kept.pop(own.untyped_storage().data_ptr(), None)
+        shares[form] = sum(kept.values()) / x.untyped_storage().nbytes()
+    assert shares['auto'] < 0.15
+    assert shares['plain'] == pytest.approx(3.25, abs=0.1)

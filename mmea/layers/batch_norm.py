@@ -1,0 +1,71 @@
+"""What the low-rank form needs to know of a batch norm."""
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from mmea.ops import BatchStats
+
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Whether a module runs torch's own batch norm, synchronised or not.
+
+    mmengine's reverted SyncBN does; a subclass with a forward of its own does
+    not.
+    """
+    return isinstance(norm, _BatchNorm) and type(norm).forward in (
+        _BatchNorm.forward,
+        nn.SyncBatchNorm.forward,
+    )
+
+
+def uses_batch(norm: nn.Module) -> bool:
+    """Whether it takes the statistics of the batch, not the running ones."""
+    return norm.training or norm.running_mean is None
+
+
+def as_affine(norm: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Scale and shift, (C) each, of a norm with running statistics."""
+    scale = torch.rsqrt(norm.running_var.to(dtype) + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean.to(dtype) * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
+
+
+def sync_group(norm: nn.Module) -> 'dist.ProcessGroup | None':
+    """The processes whose statistics a norm shares, if there are others."""
+    if not (
+        isinstance(norm, nn.SyncBatchNorm)
+        and norm.training
+        and dist.is_available()
+        and dist.is_initialized()
+    ):
+        return None
+    group = norm.process_group or dist.group.WORLD
+    return group if dist.get_world_size(group) > 1 else None
+
+
+@torch.no_grad()
+def update_running(norm: nn.Module, stats: BatchStats):
+    """What torch's batch norm does to its buffers in a training step."""
+    if not norm.training or not norm.track_running_stats:
+        return
+    mean, var, count = stats
+    momentum = norm.momentum
+    # A batch without a valid token teaches nothing.
+    step = (count > 0).to(mean.dtype)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(count > 0)
+        if momentum is None:  # the mean of all batches
+            step = step / norm.num_batches_tracked.clamp(min=1)
+            momentum = 1
+    step = step * momentum
+    unbiased = var * (count / (count - 1).clamp(min=1))
+    for running, new in (
+        (norm.running_mean, mean),
+        (norm.running_var, unbiased),
+    ):
+        running.add_(step * (new - running))
