@@ -4,12 +4,12 @@ LEVEL ?= demo
 VENV := $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
 export STACK PYTHON TORCH
 
-.PHONY: help demo test env lint format wheel clean distclean
+.PHONY: help demo test benchmark env lint format wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "Variables: STACK=onedl|openmmlab  PYTHON=python3.11  ARGS='...' (for demo and test)"
+	@echo "Variables: STACK=onedl|openmmlab  PYTHON=python3.11  ARGS='...' (for demo, test and benchmark)"
 
 demo:  ## set up .venv and train the main config on rendered scenes
 	@bash tools/setup_env.sh demo
@@ -18,6 +18,10 @@ demo:  ## set up .venv and train the main config on rendered scenes
 test:  ## set up all that the tests need (compiles mmcv's ops once) and run them
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+
+benchmark:  ## measure attention against its rivals; about 40 minutes on 2 idle cores
+	@bash tools/setup_env.sh test
+	$(VENV)/bin/python -m benchmarks.run $(ARGS)
 
 env:  ## set up only: LEVEL=demo (default), test or tools
 	@bash tools/setup_env.sh $(LEVEL)

@@ -3,10 +3,11 @@ import copy
 import pytest
 import torch
 from mmcv.cnn import build_plugin_layer
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, revert_sync_batchnorm
 from torch import nn
 
 from mmea import layers
+from mmea.layers import batch_norm
 from mmea.models import ExternalAttention2d, build_attention
 from mmea.models import layers as registered
 from mmea.registry import MODELS
@@ -119,3 +120,23 @@ def test_as_a_plugin_of_a_resnet(package):
     assert all(p.grad is not None for p in model.parameters())
     # The last layer moves at once; the rest follows when it is not zero.
     assert all(m.out_proj.weight.grad.abs().max() > 0 for m in own)
+
+
+def test_low_rank_form_with_norms_of_the_stack():
+    """mmengine's reverted SyncBN joins in."""
+    layer = ExternalAttention2d(
+        6,
+        num_slots=5,
+        norm_cfg=dict(type='SyncBN'),
+        act_cfg=dict(type='ReLU'),
+        zero_init=False,
+    )
+    layer = revert_sync_batchnorm(layer).double()
+    plain = copy.deepcopy(layer)
+    plain.form = 'plain'
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    name, reason = layer.choose_form(x)
+    assert name == 'low_rank' and 'low-rank' in reason
+    assert batch_norm.is_plain(layer.norm)
+    torch.testing.assert_close(layer(x), plain(x))
+    torch.testing.assert_close(layer.norm.running_var, plain.norm.running_var)

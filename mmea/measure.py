@@ -1,0 +1,146 @@
+"""What a step costs: time, memory, multiplications. torch only.
+
+A step is a function without arguments, such as a forward pass or a forward
+and backward pass. On a CPU, time is that of the process, so that other work on
+the machine counts little; on a GPU it is that of the device.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = [
+    'count_macs',
+    'count_parameters',
+    'peak_memory',
+    'saved_memory',
+    'time_steps',
+]
+
+Step = Callable[[], object]
+
+
+def time_steps(
+    steps: dict[str, Step],
+    device: str = 'cpu',
+    *,
+    rounds: int = 5,
+    seconds: float = 20.0,
+) -> dict[str, float]:
+    """Median time of each step, the steps taking turns.
+
+    Args:
+        steps (dict[str, Step]): By name. Each runs once before, untimed.
+        device (str): 'cpu' or 'cuda'. Default: 'cpu'.
+        rounds (int): Turns, at most. Default: 5.
+        seconds (float): No further turn of a step starts when all of its
+            turns have taken this long; the first always does. Default: 20.
+
+    Returns:
+        dict[str, float]: Seconds.
+    """
+    clock = _time_on_gpu if device == 'cuda' else _time_on_cpu
+    times = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            if sum(times[name]) < seconds:
+                times[name].append(clock(step))
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def _time_on_cpu(step: Step) -> float:
+    # With several threads the process's time is the sum of theirs.
+    one = torch.get_num_threads() == 1
+    clock = time.process_time if one else time.perf_counter
+    start = clock()
+    step()
+    return clock() - start
+
+
+def _time_on_gpu(step: Step) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def peak_memory(step: Step, device: str = 'cpu') -> int:
+    """Bytes that a step holds at its worst, beyond what there was before.
+
+    On a CPU, as torch's own allocator sees it; scratch space of the matrix
+    libraries is not in it.
+    """
+    if device == 'cuda':
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(
+        activities=[ProfilerActivity.CPU],
+        profile_memory=True,
+        acc_events=True,
+    ) as profiler:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'trace.json')
+        profiler.export_chrome_trace(path)
+        with open(path, encoding='utf-8') as file:
+            events = json.load(file)['traceEvents']
+    events = [event for event in events if event.get('name') == '[memory]']
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event['args']['Ev Idx']):
+        held += event['args']['Bytes']
+        peak = max(peak, held)
+    return peak
+
+
+def saved_memory(
+    forward: Callable[[], Tensor], own: Iterable[Tensor] = ()
+) -> int:
+    """Bytes that a forward pass keeps for its backward pass.
+
+    Args:
+        forward (Callable[[], Tensor]): Returns the output, which is there
+            anyway and does not count.
+        own (Iterable[Tensor]): What does not count either: the input, the
+            parameters. Default: none.
+    """
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out = forward()
+    for tensor in (out, *own):
+        kept.pop(tensor.untyped_storage().data_ptr(), None)
+    return sum(kept.values())
+
+
+def count_macs(step: Step) -> int:
+    """Multiply-accumulates of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() // 2
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers that are trained."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

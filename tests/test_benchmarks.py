@@ -1,0 +1,54 @@
+"""The benchmark runs, on small maps, and writes what it should."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_command(tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            *('-m', 'benchmarks.run', '--sizes', '4', '8'),
+            *('--processes', '2', '--rounds', '1'),
+            *('--parts', 'blocks', 'surroundings', '--out', str(tmp_path)),
+        ],
+        cwd=ROOT,
+        check=True,
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
+        stdout=subprocess.DEVNULL,
+    )
+    folder = tmp_path / 'cpu-float32-1-thread'
+    if torch.cuda.is_available():
+        folder = tmp_path / 'cuda-float32'
+    with open(folder / 'table.csv', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    found = {(r['name'], r['size'], r['mode']): r for r in rows}
+    ours = found['external, low-rank (default)', '8', 'training']
+    published = found['external, published form', '8', 'training']
+    assert ours['processes'] == '2' and float(ours['seconds']) > 0
+    assert float(ours['saved']) < float(published['saved'])
+    assert found['external, published form', '8', 'inference']['macs'] == str(
+        2 * (512 * 512 + 512 * 64) * 64
+    )
+    text = (folder / 'README.md').read_text(encoding='utf-8')
+    for name in ('non-local', 'efficient attention', 'exponent', 'folded'):
+        assert name in text
+    assert (folder / 'blocks.png').stat().st_size > 10_000
+
+
+def test_every_surrounding_is_exact():
+    from benchmarks.surroundings import SURROUNDINGS, Surrounding
+
+    for name in SURROUNDINGS:
+        pair = Surrounding(name, 'inference', dtype=torch.float64)
+        pair.x = pair.x[..., :50]
+        torch.testing.assert_close(pair.run(True), pair.run(False))

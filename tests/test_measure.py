@@ -1,0 +1,66 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from mmea import measure
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    x = torch.randn(1000, 1000)  # 4 MB
+
+    def step():
+        a = x + 1
+        b = a * 2
+        del a
+        return b + x
+
+    assert measure.peak_memory(step) == pytest.approx(8e6, rel=0.01)
+
+
+def test_saved_memory():
+    linear = nn.Linear(100, 50)
+    x = torch.randn(1000, 100, requires_grad=True)
+    own = [x, *linear.parameters()]
+
+    def forward():
+        return linear(x).sigmoid().exp()
+
+    # Of the sigmoid's output; exp keeps its own output, which is returned.
+    assert measure.saved_memory(forward, own) == 1000 * 50 * 4
+
+
+def test_count_macs_and_parameters():
+    conv = nn.Conv2d(4, 8, 3, padding=1)
+    conv.bias.requires_grad_(False)
+    x = torch.randn(2, 4, 5, 7)
+    assert measure.count_macs(lambda: conv(x)) == 2 * 4 * 8 * 9 * 5 * 7
+    assert measure.count_parameters(conv) == 4 * 8 * 9
+
+
+def test_time_steps_take_turns():
+    order = []
+    steps = {name: lambda name=name: order.append(name) for name in ('a', 'b')}
+    times = measure.time_steps(steps, rounds=3)
+    assert order == ['a', 'b'] * 4  # the first turn is not timed
+    assert set(times) == {'a', 'b'} and min(times.values()) >= 0
+
+
+def test_time_steps_stops_a_slow_step(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, 'process_time', lambda: now[0])
+    monkeypatch.setattr(time, 'perf_counter', lambda: now[0])
+    turns = dict(slow=0, quick=0)
+
+    def step(name, seconds):
+        turns[name] += 1
+        now[0] += seconds
+
+    times = measure.time_steps(
+        dict(slow=lambda: step('slow', 7), quick=lambda: step('quick', 1)),
+        rounds=5,
+        seconds=10,
+    )
+    assert times == dict(slow=7, quick=1)
+    assert turns == dict(slow=3, quick=6)
