@@ -52,6 +52,10 @@ _EFFICIENT = (
     (r'values\.(.*)', r'value_proj.\1'),
     (r'reprojection\.(.*)', r'out_proj.\1'),
 )
+_LINEAR = (
+    (r'gamma', 'out_proj.gamma'),
+    (r'(query|key|value)_conv\.(.*)', r'\1_proj.\2'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -61,6 +65,7 @@ SOURCES = {
     'eanet': _NET,
     'non_local': _NON_LOCAL,
     'efficient_attention': _EFFICIENT,
+    'linear_attention': _LINEAR,
 }
 
 
@@ -80,7 +85,10 @@ def convert(
             ``mk`` and ``mv`` of the bare operator. ``non_local``: mmcv's
             ``NonLocal2d``, to :class:`mmea.layers.NonLocal2d`;
             ``efficient_attention``: the authors' ``EfficientAttention``, to
-            :class:`mmea.layers.EfficientAttention2d`.
+            :class:`mmea.layers.EfficientAttention2d`; ``linear_attention``:
+            the authors' ``PositionLinearAttention`` or
+            ``ChannelLinearAttention``, to
+            :class:`mmea.layers.LinearAttention2d` in that mode.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),

@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from mmea.convert import convert
-from mmea.layers import EfficientAttention2d, ExternalAttention2d, NonLocal2d
+from mmea.layers import (
+    EfficientAttention2d,
+    ExternalAttention2d,
+    LinearAttention2d,
+    NonLocal2d,
+)
 
 
 def published_block(c=6, s=64, prefix=''):
@@ -153,6 +158,18 @@ def test_efficient_attention():
     new.load_state_dict(convert(old, 'efficient_attention'))
     assert torch.equal(new.query_proj.bias, old['queries.bias'])
     assert torch.equal(new.key_proj.weight, old['keys.weight'])
+
+
+def test_linear_attention():
+    new = LinearAttention2d(16)
+    old = {'gamma': torch.randn(1)}
+    for name in ('query', 'key', 'value'):
+        for kind in ('weight', 'bias'):
+            value = new.get_parameter(f'{name}_proj.{kind}')
+            old[f'{name}_conv.{kind}'] = torch.randn_like(value)
+    new.load_state_dict(convert(old, 'linear_attention'))
+    assert torch.equal(new.out_proj.gamma, old['gamma'])
+    assert torch.equal(new.key_proj.weight, old['key_conv.weight'])
 
 
 def test_command(tmp_path):

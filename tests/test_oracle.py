@@ -14,7 +14,12 @@ import torch
 from torch import nn
 
 from mmea.convert import convert
-from mmea.layers import EfficientAttention2d, ExternalAttention2d, NonLocal2d
+from mmea.layers import (
+    EfficientAttention2d,
+    ExternalAttention2d,
+    LinearAttention2d,
+    NonLocal2d,
+)
 from mmea.ops import (
     external_attention_block,
     low_memory_block,
@@ -204,6 +209,12 @@ def check_efficient(case: Case):
     case.check_module(EfficientAttention2d(**kwargs), 'efficient_attention')
 
 
+def check_linear(case: Case):
+    _, _, mode = case.meta['case'].partition('_')
+    layer = LinearAttention2d(case.x.shape[1], mode=mode, compat=True)
+    case.check_module(layer, 'linear_attention')
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -211,6 +222,7 @@ CHECKS = {
     'eanet_loss': check_loss,
     'nonlocal_': check_non_local,
     'efficient_': check_efficient,
+    'lam_': check_linear,
 }
 
 

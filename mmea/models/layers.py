@@ -15,6 +15,7 @@ from mmea.registry import MODELS
 __all__ = [
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',
 ]
@@ -55,6 +56,11 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 @MODELS.register_module()
 class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class LinearAttention2d(_FromConfigs, layers.LinearAttention2d):
+    """:class:`mmea.layers.LinearAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()
