@@ -56,6 +56,12 @@ _LINEAR = (
     (r'gamma', 'out_proj.gamma'),
     (r'(query|key|value)_conv\.(.*)', r'\1_proj.\2'),
 )
+# Tables of all heads, (D / 2, K) or, channel by channel, with axes of size 1.
+_STAND_ALONE = (
+    (r'(query|key|value)_conv\.weight', r'\1_proj.weight'),
+    (r'rel_h', 'row_tables'),
+    (r'rel_w', 'column_tables'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -66,6 +72,7 @@ SOURCES = {
     'non_local': _NON_LOCAL,
     'efficient_attention': _EFFICIENT,
     'linear_attention': _LINEAR,
+    'stand_alone_attention': _STAND_ALONE,
 }
 
 
@@ -88,11 +95,14 @@ def convert(
             :class:`mmea.layers.EfficientAttention2d`; ``linear_attention``:
             the authors' ``PositionLinearAttention`` or
             ``ChannelLinearAttention``, to
-            :class:`mmea.layers.LinearAttention2d` in that mode.
+            :class:`mmea.layers.LinearAttention2d` in that mode;
+            ``stand_alone_attention``: leaderj1001's ``AttentionConv``, to
+            :class:`mmea.layers.StandAloneAttention2d` with ``channelwise``,
+            or the same names with tables (heads, D / 2, K) or (D / 2, K).
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),
-        ``pair_weight`` is (2, C').
+        ``pair_weight`` is (2, C'), tables are as the layer has them.
 
     Raises:
         ValueError: An unknown ``source``, or a name that it does not have.
@@ -116,6 +126,8 @@ def convert(
             value = value.reshape(value.shape[:2]).t().contiguous()
         elif new.endswith('pair_weight'):
             value = value.reshape(2, -1)
+        elif new.endswith('_tables') and value.dim() != 3:
+            value = value.reshape(1, len(value), -1)
         elif new.endswith('num_batches_tracked'):
             value = value.reshape(())
         converted[new] = value

@@ -12,6 +12,7 @@ from mmea.layers import (
     ExternalAttention2d,
     LinearAttention2d,
     NonLocal2d,
+    StandAloneAttention2d,
 )
 
 
@@ -170,6 +171,32 @@ def test_linear_attention():
     new.load_state_dict(convert(old, 'linear_attention'))
     assert torch.equal(new.out_proj.gamma, old['gamma'])
     assert torch.equal(new.key_proj.weight, old['key_conv.weight'])
+
+
+@pytest.mark.parametrize(
+    ('size', 'kwargs'),
+    [
+        ((2, 4), dict(num_heads=2)),
+        ((4,), dict(num_heads=2, share_tables=True)),
+        ((8, 1, 1), dict(channelwise=True)),
+    ],
+)
+def test_stand_alone_attention(size, kwargs):
+    tail = [(5, 1), (1, 5)] if 'channelwise' in kwargs else [(5,), (5,)]
+    old = {
+        'rel_h': torch.randn(*size, *tail[0]),
+        'rel_w': torch.randn(*size, *tail[1]),
+        **{
+            f'{name}_conv.weight': torch.randn(16, 6, 1, 1)
+            for name in ('query', 'key', 'value')
+        },
+    }
+    new = StandAloneAttention2d(
+        6, out_channels=16, kernel_size=5, residual=False, **kwargs
+    )
+    new.load_state_dict(convert(old, 'stand_alone_attention'))
+    assert torch.equal(new.row_tables.flatten(), old['rel_h'].flatten())
+    assert torch.equal(new.value_proj.weight, old['value_conv.weight'])
 
 
 def test_command(tmp_path):

@@ -19,6 +19,7 @@ from mmea.layers import (
     ExternalAttention2d,
     LinearAttention2d,
     NonLocal2d,
+    StandAloneAttention2d,
 )
 from mmea.ops import (
     external_attention_block,
@@ -215,6 +216,20 @@ def check_linear(case: Case):
     case.check_module(layer, 'linear_attention')
 
 
+def check_stand_alone(case: Case):
+    ctor = case.meta['ctor']
+    layer = StandAloneAttention2d(
+        ctor['in_channels'],
+        out_channels=ctor['out_channels'],
+        kernel_size=ctor['kernel_size'],
+        num_heads=ctor.get('heads', ctor.get('groups')),
+        share_tables=ctor.get('shared_relative_tables', False),
+        channelwise='groups' in ctor,
+        residual=False,
+    )
+    case.check_module(layer, 'stand_alone_attention')
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -223,6 +238,7 @@ CHECKS = {
     'nonlocal_': check_non_local,
     'efficient_': check_efficient,
     'lam_': check_linear,
+    'sasa_': check_stand_alone,
 }
 
 

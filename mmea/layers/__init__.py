@@ -6,6 +6,7 @@ from .external_attention2d import ExternalAttention2d
 from .linear_attention2d import LinearAttention2d
 from .non_local2d import NonLocal2d
 from .self_attention2d import SelfAttention2d
+from .stand_alone_attention2d import StandAloneAttention2d
 
 __all__ = [
     'AttentionBlock2d',
@@ -14,4 +15,5 @@ __all__ = [
     'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',
+    'StandAloneAttention2d',
 ]

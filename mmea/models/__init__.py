@@ -9,6 +9,7 @@ from .layers import (
     LinearAttention2d,
     NonLocal2d,
     SelfAttention2d,
+    StandAloneAttention2d,
 )
 from .necks import EANeck
 
@@ -28,5 +29,6 @@ __all__ = [
     'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',
+    'StandAloneAttention2d',
     'build_attention',
 ]

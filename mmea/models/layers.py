@@ -18,6 +18,7 @@ __all__ = [
     'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',
+    'StandAloneAttention2d',
 ]
 
 
@@ -74,3 +75,8 @@ class NonLocal2d(_FromConfigs, layers.NonLocal2d):
 @MODELS.register_module()
 class SelfAttention2d(_FromConfigs, layers.SelfAttention2d):
     """:class:`mmea.layers.SelfAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class StandAloneAttention2d(_FromConfigs, layers.StandAloneAttention2d):
+    """:class:`mmea.layers.StandAloneAttention2d`, configured likewise."""
