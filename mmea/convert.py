@@ -62,6 +62,23 @@ _STAND_ALONE = (
     (r'rel_h', 'row_tables'),
     (r'rel_w', 'column_tables'),
 )
+# Keys and values are first put apart, and linear layers made 1x1
+# convolutions, by _PREPARE.
+_HALONET = (
+    (r'to_q\.weight', 'query_proj.weight'),
+    (r'to_k\.weight', 'key_proj.weight'),
+    (r'to_v\.weight', 'value_proj.weight'),
+    (r'to_out\.(.*)', r'out_proj.\1'),
+    (r'rel_pos_emb\.rel_height', 'row_table'),
+    (r'rel_pos_emb\.rel_width', 'column_table'),
+)
+_TIMM_HALO = (
+    (r'q\.(.*)', r'query_proj.\1'),
+    (r'k\.(.*)', r'key_proj.\1'),
+    (r'v\.(.*)', r'value_proj.\1'),
+    (r'pos_embed\.height_rel', 'row_table'),
+    (r'pos_embed\.width_rel', 'column_table'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -73,7 +90,47 @@ SOURCES = {
     'efficient_attention': _EFFICIENT,
     'linear_attention': _LINEAR,
     'stand_alone_attention': _STAND_ALONE,
+    'halonet': _HALONET,
+    'timm_halo': _TIMM_HALO,
 }
+
+
+def _prepare_halonet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All keys, then all values, in one linear layer."""
+    new = {}
+    for name, value in state.items():
+        if name.endswith('.weight'):
+            value = value[:, :, None, None]
+        if name == 'to_kv.weight':
+            new['to_k.weight'], new['to_v.weight'] = value.chunk(2)
+        else:
+            new[name] = value
+    return new
+
+
+def _prepare_timm_halo(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys and values of each head in turn, in one convolution."""
+    new = {}
+    for name, value in state.items():
+        if not name.startswith('kv.'):
+            new[name] = value
+            continue
+        if not {'q.weight', 'pos_embed.height_rel'} <= state.keys():
+            raise ValueError(
+                f'{name!r} holds the keys and values of each head in turn; to '
+                "tell the heads, 'q.weight' and 'pos_embed.height_rel' must "
+                'be there too'
+            )
+        width = state['pos_embed.height_rel'].shape[1]
+        heads = len(state['q.weight']) // width
+        value = value.unflatten(0, (heads, -1))
+        kind = name.removeprefix('kv.')
+        new[f'k.{kind}'] = value[:, :width].flatten(0, 1)
+        new[f'v.{kind}'] = value[:, width:].flatten(0, 1)
+    return new
+
+
+_PREPARE = {'halonet': _prepare_halonet, 'timm_halo': _prepare_timm_halo}
 
 
 def convert(
@@ -98,7 +155,11 @@ def convert(
             :class:`mmea.layers.LinearAttention2d` in that mode;
             ``stand_alone_attention``: leaderj1001's ``AttentionConv``, to
             :class:`mmea.layers.StandAloneAttention2d` with ``channelwise``,
-            or the same names with tables (heads, D / 2, K) or (D / 2, K).
+            or the same names with tables (heads, D / 2, K) or (D / 2, K);
+            ``halonet``: ``HaloAttention`` of lucidrains' halonet-pytorch, and
+            ``timm_halo``: timm's ``HaloAttn``, to
+            :class:`mmea.layers.HaloAttention2d`, the latter with
+            ``masked=False, project=False``.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),
@@ -111,9 +172,14 @@ def convert(
         raise ValueError(
             f'{source=} is unknown; choose from {", ".join(SOURCES)}'
         )
+    state = {
+        name.removeprefix('module.'): value
+        for name, value in state_dict.items()
+    }
+    if source in _PREPARE:
+        state = _PREPARE[source](state)
     converted = {}
-    for name, value in state_dict.items():
-        name = name.removeprefix('module.')
+    for name, value in state.items():
         new = _rename(name, SOURCES[source])
         if new is None:
             raise ValueError(

@@ -10,6 +10,7 @@ from mmea.convert import convert
 from mmea.layers import (
     EfficientAttention2d,
     ExternalAttention2d,
+    HaloAttention2d,
     LinearAttention2d,
     NonLocal2d,
     StandAloneAttention2d,
@@ -197,6 +198,42 @@ def test_stand_alone_attention(size, kwargs):
     new.load_state_dict(convert(old, 'stand_alone_attention'))
     assert torch.equal(new.row_tables.flatten(), old['rel_h'].flatten())
     assert torch.equal(new.value_proj.weight, old['value_conv.weight'])
+
+
+def test_halo_attention():
+    """One kv layer, in its two orders."""
+    options = dict(block_size=2, halo_size=1, num_heads=2, residual=False)
+    keys, values = torch.randn(6, 5), torch.randn(6, 5)
+    tables = torch.randn(2, 7, 3)
+    old = {
+        'to_q.weight': torch.randn(6, 5),
+        'to_kv.weight': torch.cat([keys, values]),
+        'to_out.weight': torch.randn(6, 6),
+        'to_out.bias': torch.randn(6),
+        'rel_pos_emb.rel_height': tables[0],
+        'rel_pos_emb.rel_width': tables[1],
+    }
+    new = HaloAttention2d(5, out_channels=6, **options)
+    new.load_state_dict(convert(old, 'halonet'))
+    assert torch.equal(new.key_proj.weight.flatten(1), keys)
+    assert torch.equal(new.value_proj.weight.flatten(1), values)
+    assert torch.equal(new.out_proj.weight.flatten(1), old['to_out.weight'])
+    assert torch.equal(new.row_table, tables[0])
+    old = {
+        'q.weight': old['to_q.weight'][:, :, None, None],
+        'kv.weight': torch.cat([keys[:3], values[:3], keys[3:], values[3:]])[
+            :, :, None, None
+        ],
+        'pos_embed.height_rel': tables[0],
+        'pos_embed.width_rel': tables[1],
+    }
+    new = HaloAttention2d(5, out_channels=6, project=False, **options)
+    new.load_state_dict(convert(old, 'timm_halo'))
+    assert torch.equal(new.key_proj.weight.flatten(1), keys)
+    assert torch.equal(new.value_proj.weight.flatten(1), values)
+    del old['q.weight']
+    with pytest.raises(ValueError, match="'kv.weight' holds.*'q.weight'"):
+        convert(old, 'timm_halo')
 
 
 def test_command(tmp_path):

@@ -17,6 +17,7 @@ from mmea.convert import convert
 from mmea.layers import (
     EfficientAttention2d,
     ExternalAttention2d,
+    HaloAttention2d,
     LinearAttention2d,
     NonLocal2d,
     StandAloneAttention2d,
@@ -230,6 +231,36 @@ def check_stand_alone(case: Case):
     case.check_module(layer, 'stand_alone_attention')
 
 
+def check_halo(case: Case):
+    ctor = dict(case.meta['ctor'])
+    sizes = dict(block_size=ctor['block_size'], halo_size=ctor['halo_size'])
+    if 'heads' in ctor:
+        width = ctor['heads'] * ctor['dim_head']
+        layer = HaloAttention2d(
+            ctor['dim'],
+            num_heads=ctor['heads'],
+            key_channels=width,
+            value_channels=width,
+            residual=False,
+            **sizes,
+        )
+        case.check_module(layer, 'halonet')
+        return
+    layer = HaloAttention2d(
+        ctor['dim'],
+        out_channels=ctor['dim_out'],
+        num_heads=ctor['num_heads'],
+        key_channels=case.meta['fixed']['dim_head_qk'] * ctor['num_heads'],
+        masked=False,
+        project=False,
+        scale_position=ctor['scale_pos_embed'],
+        qkv_bias=ctor['qkv_bias'],
+        residual=False,
+        **sizes,
+    )
+    case.check_module(layer, 'timm_halo')
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -239,6 +270,7 @@ CHECKS = {
     'efficient_': check_efficient,
     'lam_': check_linear,
     'sasa_': check_stand_alone,
+    'halo_': check_halo,
 }
 
 

@@ -3,6 +3,7 @@
 from .attention_block2d import AttentionBlock2d
 from .efficient_attention2d import EfficientAttention2d
 from .external_attention2d import ExternalAttention2d
+from .halo_attention2d import HaloAttention2d
 from .linear_attention2d import LinearAttention2d
 from .non_local2d import NonLocal2d
 from .self_attention2d import SelfAttention2d
@@ -12,6 +13,7 @@ __all__ = [
     'AttentionBlock2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'HaloAttention2d',
     'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',

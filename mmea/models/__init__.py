@@ -6,6 +6,7 @@ from .build import build_attention
 from .layers import (
     EfficientAttention2d,
     ExternalAttention2d,
+    HaloAttention2d,
     LinearAttention2d,
     NonLocal2d,
     SelfAttention2d,
@@ -26,6 +27,7 @@ __all__ = [
     'EANeck',
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'HaloAttention2d',
     'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',

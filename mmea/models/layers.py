@@ -15,6 +15,7 @@ from mmea.registry import MODELS
 __all__ = [
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'HaloAttention2d',
     'LinearAttention2d',
     'NonLocal2d',
     'SelfAttention2d',
@@ -57,6 +58,11 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 @MODELS.register_module()
 class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class HaloAttention2d(_FromConfigs, layers.HaloAttention2d):
+    """:class:`mmea.layers.HaloAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()

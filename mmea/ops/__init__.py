@@ -12,12 +12,14 @@ from .local_attention import (
 )
 from .low_memory_block import low_memory_block
 from .low_rank_block import low_rank_block
+from .windows import from_blocks, to_windows
 
 __all__ = [
     'BatchStats',
     'double_norm',
     'external_attention',
     'external_attention_block',
+    'from_blocks',
     'local_logits',
     'local_sum',
     'low_memory_block',
@@ -25,4 +27,5 @@ __all__ = [
     'neighbours',
     'plain_local_logits',
     'plain_local_sum',
+    'to_windows',
 ]

@@ -2,6 +2,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .windows import from_blocks, to_windows
+
 __all__ = [
     'local_logits',
     'local_sum',
@@ -60,8 +62,9 @@ def local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
     """
     height, width = query.shape[3:]
     side = TILE + kernel_size - 1
-    query = _tiles(query, 1).flatten(5)  # (B, h, nH, nW, D, 64)
-    key = _tiles(key, kernel_size).flatten(5)  # (B, h, nH, nW, D, side^2)
+    query = to_windows(query, TILE).flatten(5)  # (B, h, nH, nW, D, 64)
+    # (B, h, nH, nW, D, side^2)
+    key = to_windows(key, TILE, kernel_size // 2).flatten(5)
     dense = query.mT @ key  # (B, h, nH, nW, 64, side^2)
     tiles = dense.shape[:4]
     band = dense.contiguous().as_strided(
@@ -84,7 +87,8 @@ def local_sum(attn: Tensor, value: Tensor) -> Tensor:
     """
     height, width, kernel_size = attn.shape[2:5]
     side = TILE + kernel_size - 1
-    value = _tiles(value, kernel_size)  # (B, h, nH, nW, D, side, side)
+    # (B, h, nH, nW, D, side, side)
+    value = to_windows(value, TILE, kernel_size // 2)
     batch, heads, rows, columns = tiles = value.shape[:4]
     attn = F.pad(
         attn.to(value.dtype),
@@ -100,25 +104,8 @@ def local_sum(attn: Tensor, value: Tensor) -> Tensor:
         *_band(tiles.numel(), side, kernel_size),
     )
     out = value.flatten(5) @ dense.unflatten(0, tiles).mT
-    out = out.unflatten(5, (TILE, TILE))  # (B, h, nH, nW, D, 8, 8)
-    out = out.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
-    return out[..., :height, :width]
-
-
-def _tiles(x: Tensor, kernel_size: int) -> Tensor:
-    """(B, h, D, H, W) to (B, h, nH, nW, D, side, side), side of one window.
-
-    The windows of all pixels of one tile together; zero outside the map.
-    """
-    margin = kernel_size // 2
-    height, width = x.shape[3:]
-    side = TILE + kernel_size - 1
-    x = F.pad(
-        x,
-        (margin, margin + -width % TILE, margin, margin + -height % TILE),
-    )
-    x = x.unfold(3, side, TILE).unfold(4, side, TILE)
-    return x.permute(0, 1, 3, 4, 2, 5, 6).contiguous()
+    # (B, h, nH, nW, D, 8, 8), the tiles back in their places
+    return from_blocks(out.unflatten(5, (TILE, TILE)), height, width)
 
 
 def _band(
