@@ -79,6 +79,13 @@ _TIMM_HALO = (
     (r'pos_embed\.height_rel', 'row_table'),
     (r'pos_embed\.width_rel', 'column_table'),
 )
+_ELSA = (
+    (r'pre_proj\.(.*)', r'qkv_proj.\1'),
+    (r'attn\.0\.(.*)', r'attn_conv.\1'),
+    (r'attn\.2\.(.*)', r'attn_proj.\1'),
+    (r'ghost_head', 'ghost_head'),
+    (r'post_proj\.(.*)', r'out_proj.\1'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -92,6 +99,7 @@ SOURCES = {
     'stand_alone_attention': _STAND_ALONE,
     'halonet': _HALONET,
     'timm_halo': _TIMM_HALO,
+    'elsa': _ELSA,
 }
 
 
@@ -130,7 +138,21 @@ def _prepare_timm_halo(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return new
 
 
-_PREPARE = {'halonet': _prepare_halonet, 'timm_halo': _prepare_timm_halo}
+def _prepare_elsa(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A linear layer; two ghost heads with an axis of size 1 more."""
+    new = dict(state)
+    if 'post_proj.weight' in new:
+        new['post_proj.weight'] = new['post_proj.weight'][:, :, None, None]
+    if 'ghost_head' in new and new['ghost_head'].dim() == 5:
+        new['ghost_head'] = new['ghost_head'].squeeze(1)
+    return new
+
+
+_PREPARE = {
+    'halonet': _prepare_halonet,
+    'timm_halo': _prepare_timm_halo,
+    'elsa': _prepare_elsa,
+}
 
 
 def convert(
@@ -159,7 +181,8 @@ def convert(
             ``halonet``: ``HaloAttention`` of lucidrains' halonet-pytorch, and
             ``timm_halo``: timm's ``HaloAttn``, to
             :class:`mmea.layers.HaloAttention2d`, the latter with
-            ``masked=False, project=False``.
+            ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
+            to :class:`mmea.layers.ELSA2d`.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),

@@ -9,6 +9,7 @@ from torch import nn
 from mmea.convert import convert
 from mmea.layers import (
     EfficientAttention2d,
+    ELSA2d,
     ExternalAttention2d,
     HaloAttention2d,
     LinearAttention2d,
@@ -234,6 +235,24 @@ def test_halo_attention():
     del old['q.weight']
     with pytest.raises(ValueError, match="'kv.weight' holds.*'q.weight'"):
         convert(old, 'timm_halo')
+
+
+@pytest.mark.parametrize('lam', [0, 1])
+def test_elsa(lam):
+    new = ELSA2d(9, kernel_size=3, lam=lam)
+    ours = {'pre_proj': 'qkv_proj', 'attn.0': 'attn_conv'}
+    ours.update({'attn.2': 'attn_proj', 'post_proj': 'out_proj'})
+    size = (2, 1, 9, 3, 3) if lam else (1, 9, 3, 3)
+    old = {'ghost_head': torch.randn(size)}
+    for theirs, name in ours.items():
+        for kind in ('weight', 'bias'):
+            value = torch.randn_like(new.get_parameter(f'{name}.{kind}'))
+            old[f'{theirs}.{kind}'] = value
+    old['post_proj.weight'] = old['post_proj.weight'].flatten(1)
+    new.load_state_dict(convert(old, 'elsa'))
+    assert torch.equal(new.ghost_head.flatten(), old['ghost_head'].flatten())
+    assert torch.equal(new.attn_proj.bias, old['attn.2.bias'])
+    assert torch.equal(new.out_proj.weight.flatten(1), old['post_proj.weight'])
 
 
 def test_command(tmp_path):

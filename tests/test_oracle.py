@@ -16,6 +16,7 @@ from torch import nn
 from mmea.convert import convert
 from mmea.layers import (
     EfficientAttention2d,
+    ELSA2d,
     ExternalAttention2d,
     HaloAttention2d,
     LinearAttention2d,
@@ -261,6 +262,14 @@ def check_halo(case: Case):
     case.check_module(layer, 'timm_halo')
 
 
+def check_elsa(case: Case):
+    ctor = dict(case.meta['ctor'])
+    layer = ELSA2d(ctor.pop('dim'), residual=False, **ctor)
+    case.check_module(
+        layer, 'elsa', lambda x: layer(x.movedim(3, 1)).movedim(1, 3)
+    )
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -271,6 +280,7 @@ CHECKS = {
     'lam_': check_linear,
     'sasa_': check_stand_alone,
     'halo_': check_halo,
+    'elsa_': check_elsa,
 }
 
 

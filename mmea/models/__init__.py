@@ -5,6 +5,7 @@ from mmea.registry import MODELS, register_missing
 from .build import build_attention
 from .layers import (
     EfficientAttention2d,
+    ELSA2d,
     ExternalAttention2d,
     HaloAttention2d,
     LinearAttention2d,
@@ -25,6 +26,7 @@ __all__ = [
     'EAFPNHead',
     'EAHead',
     'EANeck',
+    'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
     'HaloAttention2d',

@@ -13,6 +13,7 @@ from mmea import layers
 from mmea.registry import MODELS
 
 __all__ = [
+    'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
     'HaloAttention2d',
@@ -58,6 +59,11 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 @MODELS.register_module()
 class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class ELSA2d(_FromConfigs, layers.ELSA2d):
+    """:class:`mmea.layers.ELSA2d`, configured likewise."""
 
 
 @MODELS.register_module()
