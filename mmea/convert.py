@@ -86,6 +86,14 @@ _ELSA = (
     (r'ghost_head', 'ghost_head'),
     (r'post_proj\.(.*)', r'out_proj.\1'),
 )
+_MULTIHEAD = (
+    (r'trans_dims\.(.*)', r'in_proj.\1'),
+    (r'linear_0\.weight', 'key_memory'),
+    (r'linear_0\.bias', 'key_bias'),
+    (r'linear_1\.weight', 'value_memory'),
+    (r'linear_1\.bias', 'value_bias'),
+    (r'proj\.(.*)', r'out_proj.\1'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -100,6 +108,7 @@ SOURCES = {
     'halonet': _HALONET,
     'timm_halo': _TIMM_HALO,
     'elsa': _ELSA,
+    'eamlp_attention': _MULTIHEAD,
 }
 
 
@@ -182,7 +191,9 @@ def convert(
             ``timm_halo``: timm's ``HaloAttn``, to
             :class:`mmea.layers.HaloAttention2d`, the latter with
             ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
-            to :class:`mmea.layers.ELSA2d`.
+            to :class:`mmea.layers.ELSA2d`. ``eamlp_attention``: the
+            attention of EAMLP's blocks, to
+            :class:`mmea.layers.MultiheadExternalAttention`.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),

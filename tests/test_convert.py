@@ -13,6 +13,7 @@ from mmea.layers import (
     ExternalAttention2d,
     HaloAttention2d,
     LinearAttention2d,
+    MultiheadExternalAttention,
     NonLocal2d,
     StandAloneAttention2d,
 )
@@ -253,6 +254,24 @@ def test_elsa(lam):
     assert torch.equal(new.ghost_head.flatten(), old['ghost_head'].flatten())
     assert torch.equal(new.attn_proj.bias, old['attn.2.bias'])
     assert torch.equal(new.out_proj.weight.flatten(1), old['post_proj.weight'])
+
+
+def test_multihead_external_attention():
+    new = MultiheadExternalAttention(6, 2, num_slots=5)
+    old = {
+        'trans_dims.weight': torch.randn(24, 6),
+        'trans_dims.bias': torch.randn(24),
+        'linear_0.weight': torch.randn(5, 3),
+        'linear_0.bias': torch.randn(5),
+        'linear_1.weight': torch.randn(3, 5),
+        'linear_1.bias': torch.randn(3),
+        'proj.weight': torch.randn(6, 24),
+        'proj.bias': torch.randn(6),
+    }
+    new.load_state_dict(convert(old, 'eamlp_attention'))
+    assert torch.equal(new.key_memory, old['linear_0.weight'])
+    assert torch.equal(new.value_memory, old['linear_1.weight'].t())
+    assert torch.equal(new.out_proj.weight, old['proj.weight'])
 
 
 def test_command(tmp_path):

@@ -20,6 +20,7 @@ from mmea.layers import (
     ExternalAttention2d,
     HaloAttention2d,
     LinearAttention2d,
+    MultiheadExternalAttention,
     NonLocal2d,
     StandAloneAttention2d,
 )
@@ -73,9 +74,11 @@ class Case:
         module.double().train(self.meta['mode'] == 'train')
         module.load_state_dict(convert(self.group('param/'), source))
         for layer in module.modules():
+            # What the environment variable asked for is what runs.
             if isinstance(layer, ExternalAttention2d):
-                # What the environment variable asked for is what runs.
                 assert layer.choose_form(self.x)[0] == layer.form
+            if isinstance(layer, MultiheadExternalAttention):
+                assert layer.choose_form(1)[0] == layer.form
         y = (call or module)(self.x)
         self.compare(y, 'output/y')
         (y * self['cotangent']).sum().backward()
@@ -270,6 +273,23 @@ def check_elsa(case: Case):
     )
 
 
+def check_multihead(case: Case):
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    layer = MultiheadExternalAttention(
+        ctor['dim'],
+        ctor['num_heads'],
+        num_slots=fixed['S'],
+        expansion=fixed['coef'],
+        eps=fixed['eps'],
+        batch_first=True,
+    )
+    case.check_module(
+        layer,
+        'eamlp_attention',
+        lambda x: layer(x, identity=torch.zeros_like(x)),
+    )
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -281,13 +301,14 @@ CHECKS = {
     'sasa_': check_stand_alone,
     'halo_': check_halo,
     'elsa_': check_elsa,
+    'mhea_attention': check_multihead,
 }
 
 
 # Cases of external attention run in both of its forms.
 FORMS = {
     prefix: ['plain', 'low_rank']
-    for prefix in ('ea_block_', 'ea_core', 'eanet_head_')
+    for prefix in ('ea_block_', 'ea_core', 'eanet_head_', 'mhea_attention')
 }
 
 

@@ -6,6 +6,7 @@ from .elsa2d import ELSA2d
 from .external_attention2d import ExternalAttention2d
 from .halo_attention2d import HaloAttention2d
 from .linear_attention2d import LinearAttention2d
+from .multihead_external_attention import MultiheadExternalAttention
 from .non_local2d import NonLocal2d
 from .self_attention2d import SelfAttention2d
 from .stand_alone_attention2d import StandAloneAttention2d
@@ -17,6 +18,7 @@ __all__ = [
     'ExternalAttention2d',
     'HaloAttention2d',
     'LinearAttention2d',
+    'MultiheadExternalAttention',
     'NonLocal2d',
     'SelfAttention2d',
     'StandAloneAttention2d',
