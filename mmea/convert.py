@@ -94,6 +94,16 @@ _MULTIHEAD = (
     (r'linear_1\.bias', 'value_bias'),
     (r'proj\.(.*)', r'out_proj.\1'),
 )
+_CBAM = (
+    (r'ChannelGate\.mlp\.1\.(.*)', r'channel_fc1.\1'),
+    (r'ChannelGate\.mlp\.3\.(.*)', r'channel_fc2.\1'),
+    (r'SpatialGate\.spatial\.conv\.weight', 'token_conv.weight'),
+    (r'SpatialGate\.spatial\.bn\.(.*)', r'token_norm.\1'),
+)
+_CAUSAL = (
+    (r'qkv\.(.*)', r'qkv_proj.\1'),
+    (r'proj\.(.*)', r'out_proj.\1'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -109,6 +119,8 @@ SOURCES = {
     'timm_halo': _TIMM_HALO,
     'elsa': _ELSA,
     'eamlp_attention': _MULTIHEAD,
+    'caam_cbam': _CBAM,
+    'caam_attention': _CAUSAL,
 }
 
 
@@ -193,7 +205,10 @@ def convert(
             ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
             to :class:`mmea.layers.ELSA2d`. ``eamlp_attention``: the
             attention of EAMLP's blocks, to
-            :class:`mmea.layers.MultiheadExternalAttention`.
+            :class:`mmea.layers.MultiheadExternalAttention`. ``caam_cbam``:
+            CaaM's ``CBAM``, to :class:`mmea.layers.CBAMGate2d`, and
+            ``caam_attention``: its ``Attention_ours``, to
+            :class:`mmea.layers.CausalAttention`.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),

@@ -8,6 +8,8 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CausalAttention,
+    CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
     ExternalAttention2d,
@@ -272,6 +274,27 @@ def test_multihead_external_attention():
     assert torch.equal(new.key_memory, old['linear_0.weight'])
     assert torch.equal(new.value_memory, old['linear_1.weight'].t())
     assert torch.equal(new.out_proj.weight, old['proj.weight'])
+
+
+def test_caam():
+    new = CBAMGate2d(32)
+    old = {}
+    for ours, theirs in (
+        ('channel_fc1.', 'ChannelGate.mlp.1.'),
+        ('channel_fc2.', 'ChannelGate.mlp.3.'),
+        ('token_conv.', 'SpatialGate.spatial.conv.'),
+        ('token_norm.', 'SpatialGate.spatial.bn.'),
+    ):
+        for name, value in new.state_dict().items():
+            if name.startswith(ours):
+                old[name.replace(ours, theirs)] = torch.ones_like(value)
+    new.load_state_dict(convert(old, 'caam_cbam'))
+    assert all(value.eq(1).all() for value in new.state_dict().values())
+    new = CausalAttention(8, 2)
+    old = {'qkv.weight': torch.randn(24, 8), 'proj.weight': torch.randn(8, 8)}
+    old['proj.bias'] = torch.randn(8)
+    new.load_state_dict(convert(old, 'caam_attention'))
+    assert torch.equal(new.qkv_proj.weight, old['qkv.weight'])
 
 
 def test_command(tmp_path):

@@ -15,6 +15,8 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CausalAttention,
+    CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
     ExternalAttention2d,
@@ -79,14 +81,27 @@ class Case:
                 assert layer.choose_form(self.x)[0] == layer.form
             if isinstance(layer, MultiheadExternalAttention):
                 assert layer.choose_form(1)[0] == layer.form
-        y = (call or module)(self.x)
-        self.compare(y, 'output/y')
-        (y * self['cotangent']).sum().backward()
-        self.compare(self.x.grad, 'grad/input')
+        outs = (call or module)(self.x)
+        if isinstance(outs, torch.Tensor):
+            outs = {'y': outs}
+            self.arrays['cotangent/y'] = self['cotangent']
+        for name, out in outs.items():
+            self.compare(out, f'output/{name}')
+        sum(
+            (out * self[f'cotangent/{name}']).sum()
+            for name, out in outs.items()
+        ).backward()
+        for name in self.group('input/'):
+            grad = 'grad/input' if name == 'x' else f'grad/input/{name}'
+            if grad in self.arrays:
+                self.compare(self[f'input/{name}'].grad, grad)
         # Ours under our names, theirs converted to them.
         grads = {name: p.grad for name, p in module.named_parameters()}
-        recorded = self.group('grad/')
-        del recorded['input']
+        recorded = {
+            name: value
+            for name, value in self.group('grad/').items()
+            if name != 'input' and not name.startswith('input/')
+        }
         want = convert(recorded, source)
         assert grads.keys() == want.keys()
         zero = convert(
@@ -290,6 +305,24 @@ def check_multihead(case: Case):
     )
 
 
+def check_gate(case: Case):
+    ctor = case.meta['ctor']
+    layer = CBAMGate2d(
+        ctor['gate_channels'], reduction=ctor['reduction_ratio']
+    )
+    case.check_module(layer, 'caam_cbam')
+
+
+def check_causal(case: Case):
+    ctor = case.meta['ctor']
+    layer = CausalAttention(ctor['dim'], ctor['num_heads'])
+    case.check_module(
+        layer,
+        'caam_attention',
+        lambda x: dict(zip(('causal', 'spurious'), layer(x))),
+    )
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -302,6 +335,8 @@ CHECKS = {
     'halo_': check_halo,
     'elsa_': check_elsa,
     'mhea_attention': check_multihead,
+    'caam_cbam_': check_gate,
+    'caam_vit_attention': check_causal,
 }
 
 

@@ -4,6 +4,9 @@ from mmea.registry import MODELS, register_missing
 
 from .build import build_attention
 from .layers import (
+    CausalAttention,
+    CausalPair2d,
+    CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
     ExternalAttention2d,
@@ -24,6 +27,9 @@ except ImportError as error:
     )
 
 __all__ = [
+    'CBAMGate2d',
+    'CausalAttention',
+    'CausalPair2d',
     'EAFPNHead',
     'EAHead',
     'EANeck',

@@ -14,7 +14,12 @@ from torch import nn
 from mmea import layers
 from mmea.registry import MODELS
 
+from .build import build_attention
+
 __all__ = [
+    'CBAMGate2d',
+    'CausalAttention',
+    'CausalPair2d',
     'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
@@ -62,6 +67,24 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 @MODELS.register_module()
 class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class CBAMGate2d(_FromConfigs, layers.CBAMGate2d):
+    """:class:`mmea.layers.CBAMGate2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class CausalPair2d(layers.CausalPair2d):
+    """:class:`mmea.layers.CausalPair2d`; ``gate`` is the config of a layer."""
+
+    def __init__(self, in_channels: int, *, gate: dict | None = None):
+        make = None if gate is None else partial(build_attention, gate)
+        super().__init__(in_channels, gate_layer=make)
+
+
+# It has nothing to configure.
+CausalAttention = MODELS.register_module(module=layers.CausalAttention)
 
 
 @MODELS.register_module()
