@@ -8,6 +8,8 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CATT2d,
+    CATTLayer,
     CausalAttention,
     CBAMGate2d,
     EfficientAttention2d,
@@ -295,6 +297,45 @@ def test_caam():
     old['proj.bias'] = torch.randn(8)
     new.load_state_dict(convert(old, 'caam_attention'))
     assert torch.equal(new.qkv_proj.weight, old['qkv.weight'])
+
+
+@pytest.mark.parametrize('kind', ['ft', 'ft_same', 'ft_same_fused'])
+def test_catt(kind):
+    """Every name of ours has one of theirs."""
+    if kind == 'ft':
+        new = CATTLayer(8, 2)
+    elif kind == 'ft_same':
+        new = CATTLayer(8, 2, shared=True)
+    else:
+        new = CATT2d(8, num_heads=2, shared=True)
+    names = {
+        'query_proj': 'attention.{}.query',
+        'key_proj': 'attention.{}.key',
+        'value_proj': 'attention.{}.value',
+        'attn_proj': 'attention.output.dense',
+        'attn_norm': 'attention.output.LayerNorm',
+        'fc1': 'intermediate.dense',
+        'fc2': 'output.dense',
+        'norm': 'output.LayerNorm',
+    }
+    old = {}
+    for name, value in new.state_dict().items():
+        *prefix, path, part, leaf = ['', '', *name.split('.')]
+        value = torch.randn_like(value)
+        if part == 'out_proj':
+            old[f'fc.{leaf}'] = value.flatten(1) if value.dim() > 1 else value
+        elif part in names:
+            where = 'self' if path == 'in_path' else 'att'
+            theirs = names[part].format(where)
+            if kind == 'ft' and path == 'cross_path':
+                theirs = 'FT' + theirs
+            if 'layer' in prefix:
+                theirs = 'layer.' + theirs
+            old[f'{theirs}.{leaf}'] = value
+    got = convert(old, f'catt_{kind}')
+    missing, unexpected = new.load_state_dict(got, strict=False)
+    assert not unexpected
+    assert missing == (['dictionary'] if kind == 'ft_same_fused' else [])
 
 
 def test_command(tmp_path):

@@ -15,6 +15,8 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CATT2d,
+    CATTLayer,
     CausalAttention,
     CBAMGate2d,
     EfficientAttention2d,
@@ -323,6 +325,42 @@ def check_causal(case: Case):
     )
 
 
+def check_catt(case: Case):
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    words = case['input/M'].requires_grad_()
+    args = dict(
+        num_heads=ctor['num_attention_heads'],
+        feedforward_channels=ctor['intermediate_size'],
+        shared=ctor['bert_type'] == 'ft_same',
+    )
+    if case.meta['case'] == 'catt_ft_same_fused':
+        block = CATT2d(ctor['hidden_size'], residual=False, **args)
+        # An input there, a parameter here.
+        del block.dictionary
+        block.dictionary = words
+        case.check_module(
+            block,
+            'catt_ft_same_fused',
+            lambda x: block(x.mT.unsqueeze(2)).squeeze(2).mT,
+        )
+        return
+    layer = CATTLayer(ctor['hidden_size'], norm_eps=fixed['ln_eps'], **args)
+    # Theirs are added to the logits: 0 or -10000.
+    masks = {
+        ours: case[f'input/{theirs}'].flatten(1) > -1
+        for ours, theirs in (
+            ('mask', 'attention_mask'),
+            ('dictionary_mask', 'M_mask'),
+        )
+        if f'input/{theirs}' in case.arrays
+    }
+    case.check_module(
+        layer,
+        f'catt_{ctor["bert_type"]}',
+        lambda x: dict(zip(('is', 'cs'), layer(x, words, **masks))),
+    )
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -336,6 +374,7 @@ CHECKS = {
     'elsa_': check_elsa,
     'mhea_attention': check_multihead,
     'caam_cbam_': check_gate,
+    'catt_': check_catt,
     'caam_vit_attention': check_causal,
 }
 

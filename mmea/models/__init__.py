@@ -4,6 +4,8 @@ from mmea.registry import MODELS, register_missing
 
 from .build import build_attention
 from .layers import (
+    CATT2d,
+    CATTLayer,
     CausalAttention,
     CausalPair2d,
     CBAMGate2d,
@@ -27,6 +29,8 @@ except ImportError as error:
     )
 
 __all__ = [
+    'CATT2d',
+    'CATTLayer',
     'CBAMGate2d',
     'CausalAttention',
     'CausalPair2d',

@@ -17,6 +17,8 @@ from mmea.registry import MODELS
 from .build import build_attention
 
 __all__ = [
+    'CATT2d',
+    'CATTLayer',
     'CBAMGate2d',
     'CausalAttention',
     'CausalPair2d',
@@ -83,8 +85,21 @@ class CausalPair2d(layers.CausalPair2d):
         super().__init__(in_channels, gate_layer=make)
 
 
-# It has nothing to configure.
+# These have nothing to configure.
 CausalAttention = MODELS.register_module(module=layers.CausalAttention)
+CATTLayer = MODELS.register_module(module=layers.CATTLayer)
+
+
+@MODELS.register_module()
+class CATT2d(_FromConfigs, layers.CATT2d):
+    """:class:`mmea.layers.CATT2d`; ``in_sample`` is the config of a layer."""
+
+    def __init__(
+        self, in_channels: int, *, in_sample: dict | None = None, **kwargs
+    ):
+        if in_sample is not None:
+            kwargs['in_sample'] = partial(build_attention, in_sample)
+        super().__init__(in_channels, **kwargs)
 
 
 @MODELS.register_module()

@@ -215,3 +215,23 @@ def test_causal_pair_with_a_gate_from_a_config():
         dict(type='mmea.CausalAttention', embed_dims=8, num_heads=2)
     )
     assert isinstance(causal, layers.CausalAttention)
+
+
+def test_catt_with_a_member_from_a_config():
+    layer = build_attention(
+        dict(
+            type='mmea.CATT2d',
+            dictionary_size=4,
+            in_sample=dict(type='mmea.ExternalAttention2d', num_slots=3),
+            norm_cfg=dict(type='BN'),
+        ),
+        in_channels=8,
+    )
+    assert isinstance(layer.in_sample, layers.ExternalAttention2d)
+    assert isinstance(layer.norm, nn.BatchNorm2d)
+    x = torch.randn(2, 8, 3, 5)
+    assert torch.equal(layer(x), x)
+    token_layer = MODELS.build(
+        dict(type='mmea.CATTLayer', embed_dims=8, num_heads=2)
+    )
+    assert isinstance(token_layer, layers.CATTLayer)
