@@ -210,10 +210,9 @@ class HaloAttention2d(AttentionBlock2d):
         Key a of the window is a - h - p rows from query p of the block.
         """
         side = self.block_size + 2 * self.halo_size
-        query = torch.arange(0, self.block_size, self.stride)
-        key = torch.arange(side)
-        index = key - query[:, None] + side - 1
-        return table[index.to(table.device)].mT
+        place = torch.arange(side, device=table.device)
+        query = place[: self.block_size : self.stride, None]
+        return table[place - query + side - 1].mT
 
     def output_mask(self, mask: Tensor) -> Tensor:
         return mask[:, :: self.stride, :: self.stride]

@@ -224,15 +224,19 @@ def _softmax(logits: Tensor) -> Tensor:
 def _sinusoids(x: Tensor) -> Tensor:
     """Sines and cosines of rows, and of columns: (C, H, W) for a map."""
     _, channels, height, width = x.shape
+    options = dict(
+        device=x.device, dtype=torch.promote_types(x.dtype, torch.float32)
+    )
     codes = []
     for size, number in (
         (height, channels // 2),
         (width, channels - channels // 2),
     ):
-        place = torch.arange(size, device=x.device)
-        index = torch.arange(number, device=x.device)[:, None]
-        angle = place / 10000 ** (2 * (index // 2) / max(number, 1))
-        codes.append(torch.where(index % 2 == 0, angle.sin(), angle.cos()))
+        place = torch.arange(size, **options)
+        index = torch.arange(number, **options)[:, None]
+        even = 2 * (index // 2)
+        angle = place / 10000 ** (even / max(number, 1))
+        codes.append(torch.where(index == even, angle.sin(), angle.cos()))
     rows, columns = codes
     rows = rows[:, :, None].expand(-1, -1, width)
     columns = columns[:, None].expand(-1, height, -1)

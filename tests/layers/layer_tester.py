@@ -119,6 +119,17 @@ class LayerTester:
         (out.float() * weight).sum().backward()
         assert all(p.grad.isfinite().all() for p in layer.parameters())
 
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+    def test_half_precision_weights_are_near_float64(self, dtype):
+        layer = self.make_random().to(dtype)
+        exact = copy.deepcopy(layer).double()
+        x = self.input(2, 9, 11).to(dtype)
+        y, want = layer(x), exact(x.double())
+        assert y.dtype == dtype
+        assert (y - want).abs().max() < 0.05 * (want - x).abs().max()
+        y.sum().backward()
+        assert all(p.grad.isfinite().all() for p in layer.parameters())
+
     @pytest.mark.parametrize(
         'backend',
         [
