@@ -19,7 +19,7 @@ test:  ## set up all that the tests need (compiles mmcv's ops once) and run them
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-benchmark:  ## measure attention against its rivals; about 40 minutes on 2 idle cores
+benchmark:  ## measure attention against its rivals; about an hour on 2 cores
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
 

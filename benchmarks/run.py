@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def parse_args():
         nargs='+',
         default=[32, 64, 128, 256],
         help='heights and widths of the map in tokens, ascending',
+    )
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        choices=blocks.BLOCKS,
+        default=list(blocks.BLOCKS),
+        metavar='BLOCK',
+        help=f'of the blocks: {", ".join(blocks.BLOCKS)}',
+    )
+    parser.add_argument(
+        '--note', default='', help='what else the report should say'
     )
     parser.add_argument('--processes', type=int, default=5)
     parser.add_argument('--rounds', type=int, default=7)
@@ -147,7 +159,9 @@ def describe(args) -> dict[str, str]:
         machine = f'{", ".join(model)}, {os.cpu_count()} cores'
         driver = platform.platform()
     return {
-        'command': ' '.join(['python -m benchmarks.run', *sys.argv[1:]]),
+        'command': shlex.join(
+            ['python', '-m', 'benchmarks.run', *sys.argv[1:]]
+        ),
         'machine': f'{machine} ({driver})',
         'device': args.device,
         'torch': torch.__version__,
@@ -155,6 +169,7 @@ def describe(args) -> dict[str, str]:
         'threads': str(args.threads),
         'processes': str(args.processes),
         'block': f'B = 1, C = {blocks.CHANNELS}, S = {blocks.SLOTS}',
+        **({'note': args.note} if args.note else {}),
     }
 
 
@@ -205,7 +220,7 @@ def work_blocks(args):
             else:
                 names = [
                     name
-                    for name in blocks.BLOCKS
+                    for name in args.only
                     if blocks.ONLY.get(name, mode) == mode
                     and fits(history.setdefault(name, {}), size, args)
                 ]
