@@ -2,6 +2,7 @@
 
 from mmea.registry import MODELS, register_missing
 
+from .backbones import StageAttention
 from .build import build_attention
 from .layers import (
     EfficientAttention2d,
@@ -12,19 +13,39 @@ from .layers import (
 from .necks import EANeck
 
 try:
+    from .data_preprocessors.seg_data_preprocessor import SegDataPreProcessor
     from .decode_heads import EAFPNHead, EAHead
 except ImportError as error:
-    EAFPNHead, EAHead = register_missing(
-        MODELS, ['EAFPNHead', 'EAHead'], 'mmseg', error
+    EAFPNHead, EAHead, SegDataPreProcessor = register_missing(
+        MODELS, ['EAFPNHead', 'EAHead', 'SegDataPreProcessor'], 'mmseg', error
+    )
+
+try:
+    from .data_preprocessors.det_data_preprocessor import DetDataPreprocessor
+    from .dense_heads.ea_retina_head import EARetinaHead
+    from .necks.ea_bfp import EABFP
+    from .roi_heads.ea_mask_head import EAMaskHead
+except ImportError as error:
+    DetDataPreprocessor, EABFP, EAMaskHead, EARetinaHead = register_missing(
+        MODELS,
+        ['DetDataPreprocessor', 'EABFP', 'EAMaskHead', 'EARetinaHead'],
+        'mmdet',
+        error,
     )
 
 __all__ = [
+    'DetDataPreprocessor',
+    'EABFP',
     'EAFPNHead',
     'EAHead',
+    'EAMaskHead',
     'EANeck',
+    'EARetinaHead',
     'EfficientAttention2d',
     'ExternalAttention2d',
     'NonLocal2d',
+    'SegDataPreProcessor',
     'SelfAttention2d',
+    'StageAttention',
     'build_attention',
 ]

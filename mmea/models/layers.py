@@ -1,16 +1,20 @@
 """The registered form of each layer.
 
 A class of the same name as the layer's, which takes ``norm_cfg`` and
-``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``.
+``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``. Called
+without a mask, it takes the padding mask of the current batch (see
+:mod:`mmea.models.padding`), if there is one.
 """
 
 from functools import partial
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
-from torch import nn
+from torch import Tensor, nn
 
 from mmea import layers
 from mmea.registry import MODELS
+
+from .padding import current_mask
 
 __all__ = [
     'EfficientAttention2d',
@@ -20,8 +24,11 @@ __all__ = [
 ]
 
 
-class _FromConfigs:
-    """Turn ``norm_cfg`` and ``act_cfg`` into layers."""
+class _Registered:
+    """Turn ``norm_cfg`` and ``act_cfg`` into layers; ask for the mask."""
+
+    #: Whether the maps are those of the batch, padding included.
+    padded = True
 
     def __init__(
         self,
@@ -37,13 +44,18 @@ class _FromConfigs:
             kwargs['act_layer'] = partial(build_activation_layer, act_cfg)
         super().__init__(in_channels, **kwargs)
 
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None and self.padded and self.supports_mask:
+            mask = current_mask(x)
+        return super().forward(x, mask)
+
 
 def _build_norm(cfg: dict, num_features: int) -> nn.Module:
     return build_norm_layer(cfg, num_features)[1]
 
 
 @MODELS.register_module()
-class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
+class ExternalAttention2d(_Registered, layers.ExternalAttention2d):
     """:class:`mmea.layers.ExternalAttention2d` with ``norm_cfg, act_cfg``.
 
     Works as a ResNet plugin (``plugins=[dict(cfg=dict(type=
@@ -53,12 +65,12 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 
 
 @MODELS.register_module()
-class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
+class EfficientAttention2d(_Registered, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()
-class NonLocal2d(_FromConfigs, layers.NonLocal2d):
+class NonLocal2d(_Registered, layers.NonLocal2d):
     """:class:`mmea.layers.NonLocal2d`, configured likewise.
 
     Not mmcv's class of the same name: the prefix ``mmea.`` tells them apart.
@@ -66,5 +78,5 @@ class NonLocal2d(_FromConfigs, layers.NonLocal2d):
 
 
 @MODELS.register_module()
-class SelfAttention2d(_FromConfigs, layers.SelfAttention2d):
+class SelfAttention2d(_Registered, layers.SelfAttention2d):
     """:class:`mmea.layers.SelfAttention2d`, configured likewise."""
