@@ -81,10 +81,12 @@ def table(header: list[str], lines: list[list[str]]) -> list[str]:
 
 
 def milliseconds(row: dict) -> str:
-    return (
-        f'{row["seconds"] * 1e3:.3g} '
-        f'({row["fastest"] * 1e3:.3g}-{row["slowest"] * 1e3:.3g})'
+    """Median and range, three digits each."""
+    numbers = [row[k] * 1e3 for k in ('seconds', 'fastest', 'slowest')]
+    middle, low, high = (
+        f'{n:.0f}' if n >= 100 else f'{n:.3g}' for n in numbers
     )
+    return f'{middle} ({low}-{high})'
 
 
 def block_tables(rows: list[dict]) -> list[str]:
@@ -180,9 +182,9 @@ def segmentor_tables(rows: list[dict]) -> list[str]:
             'segmentor',
             'attention',
             'inference, ms',
-            'MB',
+            'inference, MB',
             'training, ms',
-            'MB',
+            'training, MB',
             'GMAC',
             'M params',
         ],

@@ -81,24 +81,32 @@ def main():
     if args.worker is not None:
         work(args)
         return
-    rows = []
+    rows, error = [], None
     with tempfile.TemporaryDirectory() as folder, Progress() as progress:
         plan, log = Path(folder, 'plan.json'), Path(folder, 'log')
         task = progress.add_task('starting', total=None)
-        for worker in range(args.processes):
-            for row in launch(args, worker, plan, log):
-                rows.append(row)
-                progress.update(
-                    task,
-                    completed=len(rows),
-                    description=f'process {worker + 1} of {args.processes}: '
-                    f'{row["part"]}, {row["size"]}, {row["mode"]}',
-                )
-            if worker == 0:
-                plan.write_text(json.dumps(rows), encoding='utf-8')
-                progress.update(task, total=len(rows) * args.processes)
+        try:
+            for worker in range(args.processes):
+                for row in launch(args, worker, plan, log):
+                    rows.append(row)
+                    progress.update(
+                        task,
+                        completed=len(rows),
+                        description=f'process {worker + 1} of '
+                        f'{args.processes}: {row["part"]}, {row["size"]}, '
+                        f'{row["mode"]}',
+                    )
+                if worker == 0:
+                    plan.write_text(json.dumps(rows), encoding='utf-8')
+                    progress.update(task, total=len(rows) * args.processes)
+        except RuntimeError as failure:
+            error = failure  # what was measured is not thrown away
+    if error and not rows:
+        raise SystemExit(str(error))
     where = report.write(merge(rows), describe(args), args.out)
     print(f'Tables and plots: {where}')
+    if error:
+        raise SystemExit(f'{error}\nThe tables hold what came before.')
 
 
 def launch(args, worker: int, plan: Path, log: Path):
@@ -118,7 +126,7 @@ def launch(args, worker: int, plan: Path, log: Path):
         for line in process.stdout:
             yield json.loads(line)
     if process.wait():
-        raise SystemExit(
+        raise RuntimeError(
             f'{log.read_text(encoding="utf-8")[-4000:]}\n'
             f'error: process {worker + 1} failed'
         )

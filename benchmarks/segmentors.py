@@ -3,6 +3,7 @@
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -36,7 +37,9 @@ class Segmentor:
         options = FORMS[form]
         if options:
             cfg.decode_head.attention.update(options)
-        self.model = revert_sync_batchnorm(MODELS.build(cfg)).to(device)
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            model = MODELS.build(cfg)
+        self.model = revert_sync_batchnorm(model).to(device)
         if options is None:
             self.model.decode_head.attention = nn.Identity()
         self.model.train(mode == 'training')
