@@ -65,6 +65,8 @@ def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
         text += ['![time and memory over tokens](blocks.png)', '']
     if 'segmentors' in by_part:
         text += segmentor_tables(by_part['segmentors'])
+    if 'insertions' in by_part:
+        text += insertion_table(by_part['insertions'])
     if 'surroundings' in by_part:
         text += surrounding_table(by_part['surroundings'])
     path = folder / 'README.md'
@@ -191,6 +193,45 @@ def segmentor_tables(rows: list[dict]) -> list[str]:
         lines,
     )
     return text
+
+
+def insertion_table(rows: list[dict]) -> list[str]:
+    found = {(r['size'], r['name'], r['mode']): r for r in rows}
+    lines = []
+    for place, kind in dict.fromkeys((r['size'], r['name']) for r in rows):
+        inference = found[place, kind, 'inference']
+        training = found[place, kind, 'training']
+        lines.append(
+            [
+                place,
+                kind,
+                f'{inference["parameters"] / 1e6:.3f}',
+                f'{inference["macs"] / 1e9:.2f}',
+                milliseconds(inference),
+                f'{inference["memory"] / 1e6:.0f}',
+                milliseconds(training),
+                f'{training["memory"] / 1e6:.0f}',
+            ]
+        )
+    return [
+        '## Places in a detector, one image of 800 x 1333',
+        '',
+        'The attention alone, at all maps of the place.',
+        '',
+        *table(
+            [
+                'place',
+                'attention',
+                'M params',
+                'GMAC',
+                'inference, ms',
+                'inference, MB',
+                'training, ms',
+                'training, MB',
+            ],
+            lines,
+        ),
+    ]
 
 
 def surrounding_table(rows: list[dict]) -> list[str]:

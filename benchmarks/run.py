@@ -28,9 +28,9 @@ from mmea.measure import (
     time_steps,
 )
 
-from . import blocks, report, surroundings
+from . import blocks, insertions, report, surroundings
 
-PARTS = ('blocks', 'segmentors', 'surroundings')
+PARTS = ('blocks', 'segmentors', 'surroundings', 'insertions')
 MODES = ('inference', 'training')
 # Whole networks take long and vary little.
 SEGMENTOR_PROCESSES = 3
@@ -329,6 +329,32 @@ def work_surroundings(args):
                 )
                 if args.worker == 0:
                     row['macs'] = count_macs(step)
+                yield row
+
+
+def work_insertions(args):
+    for place in insertions.PLACES:
+        for mode in MODES:
+            runners = {
+                kind: insertions.Insertion(place, kind, mode, args.device)
+                for kind in insertions.KINDS
+                if (place, kind) not in insertions.TOO_LARGE
+            }
+            times = time_steps(
+                {kind: runner.step for kind, runner in runners.items()},
+                args.device,
+                rounds=args.rounds,
+                seconds=6,
+            )
+            for kind, runner in runners.items():
+                row = dict(
+                    size=place, mode=mode, name=kind, seconds=times[kind]
+                )
+                if args.worker == 0:
+                    row['memory'] = peak_memory(runner.step, args.device)
+                    row['parameters'] = count_parameters(runner.layers)
+                    if mode == 'inference':
+                        row['macs'] = count_macs(runner.step)
                 yield row
 
 

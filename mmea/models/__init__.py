@@ -2,6 +2,7 @@
 
 from mmea.registry import MODELS, register_missing
 
+from .backbones import StageAttention
 from .build import build_attention
 from .layers import (
     CATT2d,
@@ -22,10 +23,24 @@ from .layers import (
 from .necks import EANeck
 
 try:
+    from .data_preprocessors.seg_data_preprocessor import SegDataPreProcessor
     from .decode_heads import EAFPNHead, EAHead
 except ImportError as error:
-    EAFPNHead, EAHead = register_missing(
-        MODELS, ['EAFPNHead', 'EAHead'], 'mmseg', error
+    EAFPNHead, EAHead, SegDataPreProcessor = register_missing(
+        MODELS, ['EAFPNHead', 'EAHead', 'SegDataPreProcessor'], 'mmseg', error
+    )
+
+try:
+    from .data_preprocessors.det_data_preprocessor import DetDataPreprocessor
+    from .dense_heads.ea_retina_head import EARetinaHead
+    from .necks.ea_bfp import EABFP
+    from .roi_heads.ea_mask_head import EAMaskHead
+except ImportError as error:
+    DetDataPreprocessor, EABFP, EAMaskHead, EARetinaHead = register_missing(
+        MODELS,
+        ['DetDataPreprocessor', 'EABFP', 'EAMaskHead', 'EARetinaHead'],
+        'mmdet',
+        error,
     )
 
 __all__ = [
@@ -34,9 +49,13 @@ __all__ = [
     'CBAMGate2d',
     'CausalAttention',
     'CausalPair2d',
+    'DetDataPreprocessor',
+    'EABFP',
     'EAFPNHead',
     'EAHead',
+    'EAMaskHead',
     'EANeck',
+    'EARetinaHead',
     'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
@@ -44,7 +63,9 @@ __all__ = [
     'LinearAttention2d',
     'MultiheadExternalAttention',
     'NonLocal2d',
+    'SegDataPreProcessor',
     'SelfAttention2d',
+    'StageAttention',
     'StandAloneAttention2d',
     'build_attention',
 ]

@@ -1,6 +1,8 @@
 import difflib
 import inspect
+import logging
 
+from mmengine.logging import print_log
 from torch import nn
 
 from mmea.registry import MODELS
@@ -8,13 +10,18 @@ from mmea.registry import MODELS
 __all__ = ['build_attention']
 
 
-def build_attention(attention: dict, in_channels: int) -> nn.Module:
+def build_attention(
+    attention: dict, in_channels: int, *, padded: bool = True
+) -> nn.Module:
     """Build the attention of a head or neck from its config.
 
     Args:
         attention (dict): ``type`` and the arguments of a registered layer,
             such as ``dict(type='mmea.ExternalAttention2d', num_slots=32)``.
         in_channels (int): Width of the map that the host hands to it.
+        padded (bool): Whether that map is one of the batch, padding included,
+            so that the padding mask applies. ``False`` for maps of regions.
+            Default: True.
 
     Returns:
         nn.Module: The layer, (B, in_channels, H, W) to the same.
@@ -52,7 +59,16 @@ def build_attention(attention: dict, in_channels: int) -> nn.Module:
             f'attention.in_channels={cfg["in_channels"]}, but the host has '
             f'{in_channels} channels there; leave it out'
         )
-    return cls(**cfg)
+    layer = cls(**cfg)
+    if padded and not getattr(cls, 'supports_mask', False):
+        print_log(
+            f'{kind} takes no padding mask: padding takes part in its '
+            'attention',
+            'current',
+            logging.WARNING,
+        )
+    layer.padded = padded
+    return layer
 
 
 def _arguments(cls: type) -> set[str]:

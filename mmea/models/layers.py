@@ -1,7 +1,9 @@
 """The registered form of each layer.
 
 A class of the same name as the layer's, which takes ``norm_cfg`` and
-``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``.
+``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``. Called
+without a mask, it takes the padding mask of the current batch (see
+:mod:`mmea.models.padding`), if there is one.
 """
 
 from functools import partial
@@ -9,12 +11,13 @@ from functools import partial
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmcv.cnn.bricks.drop import build_dropout
 from mmengine.model import initialize
-from torch import nn
+from torch import Tensor, nn
 
 from mmea import layers
 from mmea.registry import MODELS
 
 from .build import build_attention
+from .padding import current_mask
 
 __all__ = [
     'CATT2d',
@@ -34,8 +37,11 @@ __all__ = [
 ]
 
 
-class _FromConfigs:
-    """Turn ``norm_cfg`` and ``act_cfg`` into layers."""
+class _Registered:
+    """Turn ``norm_cfg`` and ``act_cfg`` into layers; ask for the mask."""
+
+    #: Whether the maps are those of the batch, padding included.
+    padded = True
 
     def __init__(
         self,
@@ -51,13 +57,18 @@ class _FromConfigs:
             kwargs['act_layer'] = partial(build_activation_layer, act_cfg)
         super().__init__(in_channels, **kwargs)
 
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None and self.padded and self.supports_mask:
+            mask = current_mask(x)
+        return super().forward(x, mask)
+
 
 def _build_norm(cfg: dict, num_features: int) -> nn.Module:
     return build_norm_layer(cfg, num_features)[1]
 
 
 @MODELS.register_module()
-class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
+class ExternalAttention2d(_Registered, layers.ExternalAttention2d):
     """:class:`mmea.layers.ExternalAttention2d` with ``norm_cfg, act_cfg``.
 
     Works as a ResNet plugin (``plugins=[dict(cfg=dict(type=
@@ -67,12 +78,12 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 
 
 @MODELS.register_module()
-class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
+class EfficientAttention2d(_Registered, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()
-class CBAMGate2d(_FromConfigs, layers.CBAMGate2d):
+class CBAMGate2d(_Registered, layers.CBAMGate2d):
     """:class:`mmea.layers.CBAMGate2d`, configured likewise."""
 
 
@@ -91,7 +102,7 @@ CATTLayer = MODELS.register_module(module=layers.CATTLayer)
 
 
 @MODELS.register_module()
-class CATT2d(_FromConfigs, layers.CATT2d):
+class CATT2d(_Registered, layers.CATT2d):
     """:class:`mmea.layers.CATT2d`; ``in_sample`` is the config of a layer."""
 
     def __init__(
@@ -103,17 +114,17 @@ class CATT2d(_FromConfigs, layers.CATT2d):
 
 
 @MODELS.register_module()
-class ELSA2d(_FromConfigs, layers.ELSA2d):
+class ELSA2d(_Registered, layers.ELSA2d):
     """:class:`mmea.layers.ELSA2d`, configured likewise."""
 
 
 @MODELS.register_module()
-class HaloAttention2d(_FromConfigs, layers.HaloAttention2d):
+class HaloAttention2d(_Registered, layers.HaloAttention2d):
     """:class:`mmea.layers.HaloAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()
-class LinearAttention2d(_FromConfigs, layers.LinearAttention2d):
+class LinearAttention2d(_Registered, layers.LinearAttention2d):
     """:class:`mmea.layers.LinearAttention2d`, configured likewise."""
 
 
@@ -147,7 +158,7 @@ class MultiheadExternalAttention(layers.MultiheadExternalAttention):
 
 
 @MODELS.register_module()
-class NonLocal2d(_FromConfigs, layers.NonLocal2d):
+class NonLocal2d(_Registered, layers.NonLocal2d):
     """:class:`mmea.layers.NonLocal2d`, configured likewise.
 
     Not mmcv's class of the same name: the prefix ``mmea.`` tells them apart.
@@ -155,10 +166,10 @@ class NonLocal2d(_FromConfigs, layers.NonLocal2d):
 
 
 @MODELS.register_module()
-class SelfAttention2d(_FromConfigs, layers.SelfAttention2d):
+class SelfAttention2d(_Registered, layers.SelfAttention2d):
     """:class:`mmea.layers.SelfAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()
-class StandAloneAttention2d(_FromConfigs, layers.StandAloneAttention2d):
+class StandAloneAttention2d(_Registered, layers.StandAloneAttention2d):
     """:class:`mmea.layers.StandAloneAttention2d`, configured likewise."""

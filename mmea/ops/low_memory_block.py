@@ -9,6 +9,7 @@ from .low_rank_block import (
     add_product,
     centred,
     compute_dtype,
+    half_factor,
     image_centre,
     low_rank_block,
     low_rank_forward,
@@ -150,10 +151,13 @@ def _backward(ctx, grad):
         centre = image_centre(attn, mask)
         low = centred(attn, centre, mask)
     low = attn if low is None else low
+    # Both are balanced where they become half, as in the forward pass.
+    factor = 1 if dtype == full else half_factor(low)
+    halved = low if dtype == full else (low / factor).to(dtype)
     valid = grad if mask is None else grad * mask[:, None]
     sums = valid.sum(-1, dtype=full)  # (B, C_v)
     dshift = sums.sum(0)
-    dvalue = dy.bmm(low.to(dtype).mT).to(full).sum(0)  # (C_v, S)
+    dvalue = dy.bmm(halved.mT).to(full).sum(0) * factor  # (C_v, S)
 
     # Normalisation, in its three paths: scale, mean and variance.
     dweight = None
@@ -169,28 +173,33 @@ def _backward(ctx, grad):
             dvalue - torch.outer(mean_dy, total) - back @ gram
         )
         value = scaled
-        dattn = value.t().to(dtype).expand(batch, -1, -1).bmm(dy).to(full)
+    elif low is not attn:
+        dvalue = dvalue + (sums[:, :, None] * centre.mT).sum(0)
+    dattn = (value.t() * factor).to(dtype).expand(batch, -1, -1).bmm(dy)
+    dattn = dattn.to(full)
+    if dtype != full:
+        dattn = dattn / factor
+    if weight is not None:
         dattn = dattn - (value.t() @ mean_dy)[:, None]
         dattn = dattn - (value.t() @ back).expand(batch, -1, -1).bmm(low)
-    else:
-        if low is not attn:
-            dvalue = dvalue + (sums[:, :, None] * centre.mT).sum(0)
-        dattn = value.t().to(dtype).expand(batch, -1, -1).bmm(dy).to(full)
 
     # Double normalisation: over slots, then over tokens.
     dlogits = attn * (dattn - (dattn * attn).sum(1, keepdim=True))
     over = dlogits.sum(-1, keepdim=True)
     dlogits = dlogits - over * _token_softmax(logits, mask)
-    dlogits = dlogits.to(dtype)
 
     # The logits' product.
+    factor = 1
+    if dtype != full:
+        factor = half_factor(dlogits)
+        dlogits = (dlogits / factor).to(dtype)
     if mask is not None:
         tokens = without_padding(tokens, mask)
-    dkey = dlogits.bmm(tokens.to(dtype).mT).to(full).sum(0)
-    key = key_memory.to(dtype).t().expand(batch, -1, -1)
+    dkey = dlogits.bmm(tokens.to(dtype).mT).to(full).sum(0) * factor
+    key = (key_memory.to(full).t() * factor).to(dtype)
     dtokens = add_product(
         grad,
-        key,
+        key.expand(batch, -1, -1),
         dlogits,
         add=options['residual'],
         inplace=options['relu'],

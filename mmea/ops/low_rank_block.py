@@ -120,6 +120,9 @@ def low_rank_forward(
         attn = centred(attn, centre, mask)
         back = value @ centre
         shift = back if shift is None else shift + back  # (B, C_v, 1)
+    if dtype != full:
+        factor = half_factor(attn)
+        attn, value = attn / factor, value * factor
     if shift is not None:
         # The shift is one more slot, read by every valid token.
         ones = torch.ones_like(attn[:, :1]) if mask is None else mask[:, None]
@@ -165,6 +168,16 @@ def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:
         return attn.mean(-1, keepdim=True)
     count = mask.sum(-1)[:, None, None].clamp(min=1)
     return attn.sum(-1, keepdim=True) / count
+
+
+def half_factor(attn: Tensor) -> Tensor:
+    """What to divide P by, and multiply D by, before both become half.
+
+    After the centring P may be as small as float16's last bits, and D, which
+    a normalisation has made as large, out of its range.
+    """
+    largest = attn.detach().abs().amax()
+    return torch.where(largest > 0, largest, 1)
 
 
 def centred(attn: Tensor, centre: Tensor, mask: Tensor | None) -> Tensor:

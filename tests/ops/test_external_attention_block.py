@@ -287,6 +287,27 @@ def test_gradients_under_autocast_beat_the_plain_form(form):
 
 
 @pytest.mark.parametrize('form', FAST)
+@pytest.mark.parametrize('scale', [1e-3, 1e-5])
+def test_float16_with_tiny_memories(form, scale):
+    """P is 1 / S but for its last bits, which a batch norm makes large."""
+    exact = make_inputs(2, 64, 8, 300)
+    exact[0] = exact[0].detach().half().double().requires_grad_()
+    for i in (1, 2):
+        exact[i] = (exact[i] * scale).detach().requires_grad_()
+    leaves = [x.detach().float().requires_grad_() for x in exact]
+    options = dict(residual=False, norm_eps=1e-30)
+    want, _ = external_attention_block(*exact, **options)
+    with torch.autocast('cpu', torch.float16):
+        out, _ = form(*leaves, **options)
+    assert (out - want).norm() < 0.02 * want.norm()
+    weight = randn(2, 64, 300, seed=5, dtype=torch.float64)
+    grads = torch.autograd.grad((want * weight).sum(), exact)
+    got = torch.autograd.grad((out * weight).sum(), leaves)
+    for name, g, w in zip(NAMES, got, grads):
+        assert (g - w).norm() < 0.02 * w.norm(), name
+
+
+@pytest.mark.parametrize('form', FAST)
 @pytest.mark.parametrize('norm', [False, True])
 def test_compiles_to_one_graph(form, norm):
     inputs = make_inputs(norm=norm)

@@ -1,0 +1,3 @@
+from .stage_attention import StageAttention
+
+__all__ = ['StageAttention']

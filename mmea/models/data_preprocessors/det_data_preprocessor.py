@@ -1,0 +1,26 @@
+from mmdet.models import DetDataPreprocessor as _DetDataPreprocessor
+
+from mmea.registry import MODELS
+
+from .noting import NotesSizes
+
+__all__ = ['DetDataPreprocessor']
+
+
+@MODELS.register_module()
+class DetDataPreprocessor(NotesSizes, _DetDataPreprocessor):
+    """mmdet's, with a padding mask for the attention layers of the model.
+
+    Args:
+        padding_mask (bool): ``False`` lets padding take part in the
+            attention, as published. Default: True.
+        args, kwargs: Of mmdet's DetDataPreprocessor.
+    """
+
+    def valid_sizes(self, data, sizes):
+        # A batch augmentation that resizes has changed img_shape with it.
+        samples = data.get('data_samples') or [None] * len(sizes)
+        return [
+            getattr(sample, 'img_shape', size)
+            for sample, size in zip(samples, sizes)
+        ]

@@ -1,0 +1,22 @@
+from mmseg.models import SegDataPreProcessor as _SegDataPreProcessor
+
+from mmea.registry import MODELS
+
+from .noting import NotesSizes
+
+__all__ = ['SegDataPreProcessor']
+
+
+@MODELS.register_module()
+class SegDataPreProcessor(NotesSizes, _SegDataPreProcessor):
+    """mmseg's, with a padding mask for the attention layers of the model.
+
+    In a test by sliding windows a window has no mask of its own: where such
+    batches are padded (``test_cfg`` has a size or a divisor), set
+    ``padding_mask=False``.
+
+    Args:
+        padding_mask (bool): ``False`` lets padding take part in the
+            attention, as published. Default: True.
+        args, kwargs: Of mmseg's SegDataPreProcessor.
+    """

@@ -1,0 +1,47 @@
+from mmdet.models.dense_heads import RetinaHead
+
+from mmea.registry import MODELS
+
+from ..build import build_attention
+
+__all__ = ['EARetinaHead']
+
+
+@MODELS.register_module()
+class EARetinaHead(RetinaHead):
+    """RetinaNet's head with attention at the end of both of its towers.
+
+    As the towers are, the attention is shared by all levels, each of which it
+    attends to by itself.
+
+    Args:
+        attention (dict): Config of the attention.
+            Default: ``dict(type='mmea.ExternalAttention2d')``, the identity
+            at the start.
+        args, kwargs: Of mmdet's RetinaHead.
+
+    Shapes:
+        Levels (B, in_channels, H_i, W_i) to scores and boxes of each.
+    """
+
+    def __init__(
+        self,
+        *args,
+        attention: dict = dict(type='mmea.ExternalAttention2d'),
+        **kwargs,
+    ):
+        self.attention = attention  # _init_layers is called by the parent
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self):
+        super()._init_layers()
+        width = self.feat_channels if self.stacked_convs else self.in_channels
+        # The parent runs through each tower in order.
+        for tower in (self.cls_convs, self.reg_convs):
+            tower.append(build_attention(self.attention, width))
+
+    def init_weights(self):
+        super().init_weights()
+        # Which has drawn every convolution anew, ours too.
+        for tower in (self.cls_convs, self.reg_convs):
+            tower[-1].init_weights()

@@ -1,0 +1,66 @@
+"""Which part of a batch is image and which is padding.
+
+The data preprocessor knows: it pads. It notes the sizes here, and every
+registered attention layer reads them when the batch comes by::
+
+    mmea.DetDataPreprocessor ── note_sizes() ──> [sizes of this batch]
+    mmea.SegDataPreProcessor                             │
+    registered layer: forward(x) <── current_mask(x) ────┘
+
+The note is bound to the batch it was made for: it is gone as soon as the
+batch is, or the next one comes.
+"""
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ['current_mask', 'note_sizes']
+
+_note: tuple | None = None  # the batch, weakly, and its images' sizes
+
+
+def note_sizes(
+    batch: Tensor, sizes: Sequence[tuple[int, int]] | None = None
+) -> None:
+    """Note the sizes of a batch's images, or that they do not matter.
+
+    Args:
+        batch (Tensor): (B, 3, H, W), what the model gets.
+        sizes (Sequence[tuple[int, int]] | None): Height and width of each
+            image, at its upper left; the rest is padding. Default: None, all
+            of the batch is valid.
+    """
+    global _note
+    whole = tuple(batch.shape[-2:])
+    padded = sizes is not None and any(tuple(s[:2]) != whole for s in sizes)
+    _note = (weakref.ref(batch), list(sizes)) if padded else None
+
+
+def current_mask(x: Tensor) -> Tensor | None:
+    """Padding mask of a map of the current batch.
+
+    Args:
+        x (Tensor): (B, C, H, W), a map of any stride.
+
+    Returns:
+        Tensor | None: bool (B, H, W), True where a token's upper left pixel
+        is in the image. None if the batch has no padding, if it has gone, or
+        if x has another number of images.
+    """
+    if _note is None:
+        return None
+    batch, sizes = _note[0](), _note[1]
+    if batch is None or len(batch) != len(x):
+        return None
+    valid = [
+        # An index times the stride, compared with a size in pixels.
+        torch.arange(count, device=x.device) * whole
+        < torch.tensor(own, device=x.device)[:, None] * count
+        for count, whole, own in zip(
+            x.shape[-2:], batch.shape[-2:], zip(*(s[:2] for s in sizes))
+        )
+    ]
+    return valid[0][:, :, None] & valid[1][:, None, :]

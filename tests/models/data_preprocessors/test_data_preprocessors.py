@@ -1,0 +1,137 @@
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.structures import InstanceData, PixelData
+
+from mmea.models import padding
+from mmea.models.padding import current_mask
+from mmea.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    padding._note = None
+
+
+def detection_batch(sizes):
+    from mmdet.structures import DetDataSample
+
+    return dict(
+        inputs=[torch.zeros(3, *size, dtype=torch.uint8) for size in sizes],
+        data_samples=[
+            DetDataSample(metainfo=dict(img_shape=size)) for size in sizes
+        ],
+    )
+
+
+def widths(batch, stride=8):
+    """Valid columns of each image on a map of this stride."""
+    height, width = batch['inputs'].shape[-2:]
+    x = torch.zeros(len(batch['inputs']), 1, height // stride, width // stride)
+    mask = current_mask(x)
+    return None if mask is None else mask.any(1).sum(1).tolist()
+
+
+class TestDetDataPreprocessor:
+    @pytest.fixture(autouse=True)
+    def need_mmdet(self):
+        pytest.importorskip('mmdet.models')
+
+    @pytest.mark.parametrize('training', [False, True])
+    def test_notes_sizes(self, training):
+        make = MODELS.build(
+            dict(type='mmea.DetDataPreprocessor', pad_size_divisor=32)
+        )
+        batch = make(detection_batch([(64, 40), (50, 90)]), training)
+        assert batch['inputs'].shape == (2, 3, 64, 96)
+        assert widths(batch) == [5, 12]
+        assert batch['data_samples'][0].pad_shape == (64, 64)  # mmdet's own
+        # One image alone is padded to the divisor.
+        alone = make(detection_batch([(64, 40)]), training)
+        assert widths(alone) == [5]
+        # The first batch's note is gone.
+        assert current_mask(torch.zeros(2, 1, 8, 12)) is None
+
+    def test_switched_off(self):
+        make = MODELS.build(
+            dict(
+                type='mmea.DetDataPreprocessor',
+                pad_size_divisor=32,
+                padding_mask=False,
+            )
+        )
+        assert widths(make(detection_batch([(64, 40), (50, 90)]))) is None
+
+    def test_batch_augmentations_that_resize(self):
+        make = MODELS.build(
+            dict(
+                type='mmea.DetDataPreprocessor',
+                pad_size_divisor=32,
+                batch_augments=[
+                    dict(
+                        type='mmdet.BatchSyncRandomResize',
+                        random_size_range=(128, 128),
+                        interval=1,
+                    )
+                ],
+            )
+        )
+        MessageHub.get_current_instance().update_info('iter', 0)
+        for _ in range(2):  # the first call draws the size of the second
+            data = detection_batch([(64, 32), (64, 64)])
+            for sample in data['data_samples']:
+                sample.gt_instances = InstanceData(
+                    bboxes=torch.zeros(0, 4), labels=torch.zeros(0)
+                )
+            batch = make(data, training=True)
+        assert batch['inputs'].shape[-2:] == (128, 128)
+        assert widths(batch) == [8, 16]
+
+
+class TestSegDataPreProcessor:
+    @pytest.fixture(autouse=True)
+    def need_mmseg(self):
+        pytest.importorskip('mmseg')
+
+    def batch(self, sizes):
+        from mmseg.structures import SegDataSample
+
+        return dict(
+            inputs=[
+                torch.zeros(3, *size, dtype=torch.uint8) for size in sizes
+            ],
+            data_samples=[
+                SegDataSample(
+                    gt_sem_seg=PixelData(
+                        data=torch.zeros(1, *size, dtype=torch.long)
+                    ),
+                    metainfo=dict(img_shape=size),
+                )
+                for size in sizes
+            ],
+        )
+
+    def test_notes_sizes(self):
+        make = MODELS.build(
+            dict(
+                type='mmea.SegDataPreProcessor',
+                size=(64, 64),
+                test_cfg=dict(size_divisor=32),
+            )
+        )
+        batch = make(self.batch([(64, 40), (64, 64)]), training=True)
+        assert widths(batch) == [5, 8]
+        batch = make(self.batch([(64, 40)]), training=False)
+        assert batch['inputs'].shape[-2:] == (64, 64)
+        assert widths(batch) == [5]
+
+    def test_switched_off(self):
+        make = MODELS.build(
+            dict(
+                type='mmea.SegDataPreProcessor',
+                size=(64, 64),
+                padding_mask=False,
+            )
+        )
+        assert widths(make(self.batch([(64, 40)]), training=True)) is None

@@ -1,0 +1,295 @@
+"""The parts in whole detectors of mmdet."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import nn
+
+from mmea.models import ExternalAttention2d, padding
+from mmea.registry import MODELS
+
+pytest.importorskip('mmdet.models')
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
+
+ATTENTION = dict(type='mmea.ExternalAttention2d', num_slots=5)
+BACKBONE = dict(
+    type='mmea.StageAttention',
+    after=['C4'],
+    attention=ATTENTION,
+    depth=18,
+    base_channels=4,
+    stem_channels=4,
+    init_cfg=None,
+)
+NECK = [
+    dict(
+        type='FPN',
+        in_channels=[4, 8, 16, 32],
+        out_channels=8,
+        start_level=1,
+        add_extra_convs='on_output',
+        num_outs=5,
+    ),
+    dict(type='mmea.EANeck', in_channels=[8] * 5, attention=ATTENTION),
+    dict(
+        type='mmea.EABFP',
+        in_channels=8,
+        num_levels=5,
+        refine_level=1,
+        attention=ATTENTION,
+    ),
+]
+RETINANET = dict(
+    type='RetinaNet',
+    data_preprocessor=dict(
+        type='mmea.DetDataPreprocessor', pad_size_divisor=32
+    ),
+    backbone=BACKBONE,
+    neck=NECK,
+    bbox_head=dict(
+        type='mmea.EARetinaHead',
+        attention=ATTENTION,
+        num_classes=2,
+        in_channels=8,
+        feat_channels=8,
+        stacked_convs=1,
+        anchor_generator=dict(
+            type='AnchorGenerator',
+            octave_base_scale=4,
+            scales_per_octave=1,
+            ratios=[1.0],
+            strides=[8, 16, 32, 64, 128],
+        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True),
+        loss_bbox=dict(type='L1Loss'),
+    ),
+    train_cfg=dict(
+        assigner=dict(
+            type='MaxIoUAssigner',
+            pos_iou_thr=0.5,
+            neg_iou_thr=0.4,
+            min_pos_iou=0,
+            ignore_iof_thr=-1,
+        ),
+        sampler=dict(type='PseudoSampler'),
+        allowed_border=-1,
+        pos_weight=-1,
+    ),
+    test_cfg=dict(
+        nms_pre=50,
+        score_thr=0.0,
+        max_per_img=5,
+        nms=dict(type='nms', iou_threshold=0.5),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+    padding._note = None
+
+
+def randomise(model):
+    """The attention, and no more: nothing of it is the identity then."""
+    for layer in model.modules():
+        if isinstance(layer, ExternalAttention2d):
+            for param in layer.parameters():
+                nn.init.normal_(param, std=0.5)
+    return model
+
+
+def make_batch(sizes, fill=None):
+    generator = torch.Generator().manual_seed(0)
+    inputs, samples = [], []
+    for height, width in sizes:
+        inputs.append(
+            torch.randint(256, (3, height, width), generator=generator).byte()
+        )
+        box = [4.0, 5.0, 36.0, 40.0]
+        mask = torch.zeros(1, height, width, dtype=torch.uint8)
+        mask[0, 5:40, 4:36] = 1
+        samples.append(
+            DetDataSample(
+                metainfo=dict(
+                    img_shape=(height, width),
+                    ori_shape=(height, width),
+                    scale_factor=(1.0, 1.0),
+                ),
+                gt_instances=InstanceData(
+                    bboxes=torch.tensor([box]),
+                    labels=torch.tensor([1]),
+                    masks=BitmapMasks(mask.numpy(), height, width),
+                ),
+                ignored_instances=InstanceData(
+                    bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long()
+                ),
+            )
+        )
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def attentions(model):
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, ExternalAttention2d)
+    }
+
+
+def test_retinanet_with_attention_everywhere():
+    torch.manual_seed(0)
+    model = MODELS.build(RETINANET)
+    model.init_weights()
+    plain = copy.deepcopy(model)
+    for name in list(attentions(plain)):
+        parent, _, child = name.rpartition('.')
+        setattr(plain.get_submodule(parent), child, nn.Identity())
+    assert len(attentions(model)) == 1 + 5 + 1 + 2
+    x = torch.randn(1, 3, 64, 96)
+    # The identity at the start, after the host's own initialisation.
+    for got, want in zip(model.eval()(x), plain.eval()(x)):
+        for g, w in zip(got, want):
+            assert torch.equal(g, w)
+    randomise(model).train()
+    data = model.data_preprocessor(make_batch([(64, 96), (64, 64)]), True)
+    losses = model(**data, mode='loss')
+    sum(sum(loss) for loss in losses.values()).backward()
+    for name, layer in attentions(model).items():
+        for key, param in layer.named_parameters():
+            assert param.grad is not None, f'{name}.{key}'
+    # What each of them does is felt at the end.
+    model.eval()
+    base = model(x)
+    for layer in attentions(model).values():
+        kept = layer.out_proj.weight.detach().clone()
+        nn.init.normal_(layer.out_proj.weight)
+        assert not all(
+            torch.equal(a, b)
+            for got, want in zip(model(x), base)
+            for a, b in zip(got, want)
+        )
+        layer.out_proj.weight.data.copy_(kept)
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_padding_reaches_no_attention(training):
+    """Each layer's output on the valid region is that of the bare region."""
+    torch.manual_seed(0)
+    model = randomise(MODELS.build(RETINANET)).eval()
+    seen = []
+    for name, layer in attentions(model).items():
+        layer.register_forward_hook(
+            lambda layer, args, out, name=name: seen.append(
+                (name, layer, args[0], out)
+            )
+        )
+    data = make_batch([(64, 128), (80, 70)])
+    data = model.data_preprocessor(data, training)
+    assert data['inputs'].shape[-2:] == (96, 128)
+    with torch.no_grad():
+        model(**data, mode='tensor')
+    assert len(seen) == 1 + 5 + 1 + 2 * 5
+    checked = 0
+    for name, layer, x, out in list(seen):
+        bare = copy.deepcopy(layer)
+        bare._forward_hooks.clear()
+        bare.padded = False
+        for i, (height, width) in enumerate([(64, 128), (80, 70)]):
+            rows = -(-height * x.shape[2] // 96)
+            columns = -(-width * x.shape[3] // 128)
+            with torch.no_grad():
+                want = bare(x[i : i + 1, :, :rows, :columns])
+            got = out[i : i + 1, :, :rows, :columns]
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+            checked += rows < x.shape[2] or columns < x.shape[3]
+            assert torch.equal(out[i, :, rows:], x[i, :, rows:]), (
+                f'{name}: padding passes unchanged'
+            )
+    assert checked > 10
+
+
+def test_switched_off_padding_takes_part():
+    torch.manual_seed(0)
+    cfg = copy.deepcopy(RETINANET)
+    outs = []
+    for mask in (True, False):
+        cfg['data_preprocessor']['padding_mask'] = mask
+        torch.manual_seed(0)
+        model = randomise(MODELS.build(cfg)).eval()
+        data = model.data_preprocessor(make_batch([(64, 128), (80, 70)]))
+        with torch.no_grad():
+            outs.append(model(**data, mode='tensor')[0][0])
+    assert (outs[0] - outs[1]).abs().max() > 1e-4
+
+
+class TestEAMaskHead:
+    kwargs = dict(
+        num_convs=2,
+        in_channels=8,
+        conv_out_channels=6,
+        num_classes=3,
+        attention=ATTENTION,
+    )
+
+    def make(self, **more):
+        torch.manual_seed(0)
+        return MODELS.build(
+            dict(dict(type='mmea.EAMaskHead', **self.kwargs), **more)
+        )
+
+    @pytest.mark.parametrize('num_convs', [0, 2])
+    def test_identity_at_the_start(self, num_convs):
+        from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+        head = self.make(num_convs=num_convs)
+        head.init_weights()
+        kwargs = dict(self.kwargs, num_convs=num_convs)
+        del kwargs['attention']
+        plain = FCNMaskHead(**kwargs)
+        missing = plain.load_state_dict(head.state_dict(), strict=False)[0]
+        assert not missing
+        x = torch.randn(4, 8, 14, 14)
+        torch.testing.assert_close(head(x), plain(x))
+        randomise(head)
+        assert not torch.equal(head(x), plain(x))
+
+    def test_regions_have_no_padding(self):
+        head = randomise(self.make())
+        x = torch.randn(2, 8, 14, 14)
+        want = head(x)
+        batch = torch.zeros(2, 3, 64, 64)
+        padding.note_sizes(batch, [(32, 32), (64, 64)])
+        torch.testing.assert_close(head(x), want)
+
+
+def test_bfp_takes_no_refine_type():
+    with pytest.raises(ValueError, match='refine_type'):
+        MODELS.build(
+            dict(
+                type='mmea.EABFP',
+                in_channels=8,
+                num_levels=2,
+                refine_type='non_local',
+            )
+        )
+
+
+def test_bfp_refines_by_the_attention():
+    torch.manual_seed(0)
+    kwargs = dict(in_channels=8, num_levels=3, refine_level=1)
+    neck = MODELS.build(dict(type='mmea.EABFP', attention=ATTENTION, **kwargs))
+    plain = MODELS.build(dict(type='BFP', refine_type=None, **kwargs))
+    xs = [torch.randn(2, 8, 16 // 2**i, 24 // 2**i) for i in range(3)]
+    for got, want in zip(neck(xs), plain(xs)):
+        assert torch.equal(got, want)
+    randomise(neck)
+    plain.refine_type, plain.refine = 'any', neck.refine
+    for got, want in zip(neck(xs), plain(xs)):
+        assert torch.equal(got, want)

@@ -1,0 +1,117 @@
+import gc
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmea.models import ExternalAttention2d, build, build_attention, padding
+from mmea.models.padding import current_mask, note_sizes
+from mmea.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    padding._note = None
+
+
+def test_mask_of_every_stride():
+    batch = torch.zeros(2, 3, 64, 96)
+    note_sizes(batch, [(64, 50), (33, 96)])
+    for stride in (1, 4, 8, 32):
+        size = 64 // stride, 96 // stride
+        mask = current_mask(torch.zeros(2, 5, *size))
+        # A token is valid if its upper left pixel is.
+        rows = torch.arange(0, 64, stride)[:, None]
+        columns = torch.arange(0, 96, stride)[None]
+        assert torch.equal(mask[0], (columns < 50).expand(size))
+        assert torch.equal(mask[1], (rows < 33).expand(size))
+
+
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    grid=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+)
+def test_some_token_is_always_valid(size, grid):
+    batch = torch.zeros(1, 3, 70, 70)
+    note_sizes(batch, [size])
+    mask = current_mask(torch.zeros(1, 2, *grid))
+    if size == (70, 70):
+        assert mask is None
+        return
+    assert mask[0, 0, 0]
+    # A rectangle from the upper left, as large as the image asks for.
+    rows, columns = mask[0].any(1).sum(), mask[0].any(0).sum()
+    assert mask.sum() == rows * columns and mask[0, :rows, :columns].all()
+    for count, own, whole in zip((rows, columns), size, grid):
+        assert (count - 1) * 70 < own * whole <= count * 70
+
+
+def test_no_mask_without_a_reason():
+    x = torch.zeros(2, 5, 8, 8)
+    assert current_mask(x) is None
+    batch = torch.zeros(2, 3, 64, 64)
+    note_sizes(batch, [(64, 64), (64, 64)])
+    assert current_mask(x) is None, 'no padding'
+    note_sizes(batch, [(64, 64), (64, 60)])
+    assert current_mask(x) is not None
+    assert current_mask(torch.zeros(3, 5, 8, 8)) is None, 'other images'
+    note_sizes(batch)
+    assert current_mask(x) is None, 'switched off'
+    note_sizes(batch, [(64, 64), (64, 60)])
+    del batch
+    gc.collect()
+    assert current_mask(x) is None, 'the batch has gone'
+
+
+@pytest.mark.parametrize('name', ['ExternalAttention2d', 'SelfAttention2d'])
+def test_registered_layers_take_the_mask(name):
+    torch.manual_seed(0)
+    layer = build_attention(
+        dict(type=f'mmea.{name}', zero_init=False), in_channels=6
+    ).eval()
+    x = torch.randn(2, 6, 8, 8)
+    batch = torch.zeros(2, 3, 64, 64)
+    without = layer(x)
+    note_sizes(batch, [(64, 40), (64, 64)])
+    y = layer(x)
+    assert torch.equal(y[0, :, :, 5:], x[0, :, :, 5:])
+    torch.testing.assert_close(y[0:1, :, :, :5], layer_of_crop(layer, x))
+    torch.testing.assert_close(y[1], without[1])
+    # A mask of the caller's own comes first.
+    own = torch.ones(2, 8, 8, dtype=torch.bool)
+    torch.testing.assert_close(layer(x, own), without)
+    # Regions have no padding, even if there are as many as images.
+    regions = build_attention(
+        dict(type=f'mmea.{name}', zero_init=False),
+        in_channels=6,
+        padded=False,
+    )
+    regions.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(regions.eval()(x), without)
+
+
+def layer_of_crop(layer, x):
+    padding._note = None
+    return layer(x[0:1, :, :, :5])
+
+
+def test_layers_without_a_mask_are_named_at_build(monkeypatch):
+    said = []
+    monkeypatch.setattr(build, 'print_log', lambda text, *_: said.append(text))
+
+    @MODELS.register_module(name='Maskless', force=True)
+    class Maskless(ExternalAttention2d):
+        supports_mask = False
+
+    try:
+        layer = build_attention(dict(type='mmea.Maskless'), in_channels=4)
+        assert 'Maskless takes no padding mask' in said.pop()
+        batch = torch.zeros(1, 3, 8, 8)
+        note_sizes(batch, [(4, 4)])
+        layer(torch.zeros(1, 4, 4, 4))  # and runs
+        build_attention(dict(type='mmea.ExternalAttention2d'), in_channels=4)
+        assert not said
+    finally:
+        MODELS.module_dict.pop('Maskless')
