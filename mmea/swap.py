@@ -215,7 +215,8 @@ def build_swapped(
     built = MMENGINE_MODELS.build(cfg.model)
     report = swap_attention(built, rules, input_size=input_size)
     if not report.replaced:
-        raise ValueError(f'mmea.SwapAttention has nothing to do. {report}')
+        left = '; '.join(map(str, report.left)) or 'it has no attention'
+        raise ValueError(f'nothing was swapped in this model: {left}')
     print_log(str(report), 'current')
     return built
 
@@ -422,8 +423,10 @@ def _size(module: nn.Module) -> int:
 
 
 def _looks_like_attention(module: nn.Module) -> bool:
-    name = type(module).__name__
-    return any(part in name for part in _LOOKS_LIKE_ATTENTION)
+    names = [base.__name__ for base in type(module).__mro__]
+    return any(
+        part in name for name in names for part in _LOOKS_LIKE_ATTENTION
+    )
 
 
 def _layer(hosts: list[tuple[str, nn.Module]]) -> tuple[str, nn.Module]:
