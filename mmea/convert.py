@@ -56,6 +56,44 @@ _LINEAR = (
     (r'gamma', 'out_proj.gamma'),
     (r'(query|key|value)_conv\.(.*)', r'\1_proj.\2'),
 )
+# Tables of all heads, (D / 2, K) or, channel by channel, with axes of size 1.
+_STAND_ALONE = (
+    (r'(query|key|value)_conv\.weight', r'\1_proj.weight'),
+    (r'rel_h', 'row_tables'),
+    (r'rel_w', 'column_tables'),
+)
+# Keys and values are first put apart, and linear layers made 1x1
+# convolutions, by _PREPARE.
+_HALONET = (
+    (r'to_q\.weight', 'query_proj.weight'),
+    (r'to_k\.weight', 'key_proj.weight'),
+    (r'to_v\.weight', 'value_proj.weight'),
+    (r'to_out\.(.*)', r'out_proj.\1'),
+    (r'rel_pos_emb\.rel_height', 'row_table'),
+    (r'rel_pos_emb\.rel_width', 'column_table'),
+)
+_TIMM_HALO = (
+    (r'q\.(.*)', r'query_proj.\1'),
+    (r'k\.(.*)', r'key_proj.\1'),
+    (r'v\.(.*)', r'value_proj.\1'),
+    (r'pos_embed\.height_rel', 'row_table'),
+    (r'pos_embed\.width_rel', 'column_table'),
+)
+_ELSA = (
+    (r'pre_proj\.(.*)', r'qkv_proj.\1'),
+    (r'attn\.0\.(.*)', r'attn_conv.\1'),
+    (r'attn\.2\.(.*)', r'attn_proj.\1'),
+    (r'ghost_head', 'ghost_head'),
+    (r'post_proj\.(.*)', r'out_proj.\1'),
+)
+_MULTIHEAD = (
+    (r'trans_dims\.(.*)', r'in_proj.\1'),
+    (r'linear_0\.weight', 'key_memory'),
+    (r'linear_0\.bias', 'key_bias'),
+    (r'linear_1\.weight', 'value_memory'),
+    (r'linear_1\.bias', 'value_bias'),
+    (r'proj\.(.*)', r'out_proj.\1'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -66,6 +104,63 @@ SOURCES = {
     'non_local': _NON_LOCAL,
     'efficient_attention': _EFFICIENT,
     'linear_attention': _LINEAR,
+    'stand_alone_attention': _STAND_ALONE,
+    'halonet': _HALONET,
+    'timm_halo': _TIMM_HALO,
+    'elsa': _ELSA,
+    'eamlp_attention': _MULTIHEAD,
+}
+
+
+def _prepare_halonet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All keys, then all values, in one linear layer."""
+    new = {}
+    for name, value in state.items():
+        if name.endswith('.weight'):
+            value = value[:, :, None, None]
+        if name == 'to_kv.weight':
+            new['to_k.weight'], new['to_v.weight'] = value.chunk(2)
+        else:
+            new[name] = value
+    return new
+
+
+def _prepare_timm_halo(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys and values of each head in turn, in one convolution."""
+    new = {}
+    for name, value in state.items():
+        if not name.startswith('kv.'):
+            new[name] = value
+            continue
+        if not {'q.weight', 'pos_embed.height_rel'} <= state.keys():
+            raise ValueError(
+                f'{name!r} holds the keys and values of each head in turn; to '
+                "tell the heads, 'q.weight' and 'pos_embed.height_rel' must "
+                'be there too'
+            )
+        width = state['pos_embed.height_rel'].shape[1]
+        heads = len(state['q.weight']) // width
+        value = value.unflatten(0, (heads, -1))
+        kind = name.removeprefix('kv.')
+        new[f'k.{kind}'] = value[:, :width].flatten(0, 1)
+        new[f'v.{kind}'] = value[:, width:].flatten(0, 1)
+    return new
+
+
+def _prepare_elsa(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A linear layer; two ghost heads with an axis of size 1 more."""
+    new = dict(state)
+    if 'post_proj.weight' in new:
+        new['post_proj.weight'] = new['post_proj.weight'][:, :, None, None]
+    if 'ghost_head' in new and new['ghost_head'].dim() == 5:
+        new['ghost_head'] = new['ghost_head'].squeeze(1)
+    return new
+
+
+_PREPARE = {
+    'halonet': _prepare_halonet,
+    'timm_halo': _prepare_timm_halo,
+    'elsa': _prepare_elsa,
 }
 
 
@@ -88,11 +183,21 @@ def convert(
             :class:`mmea.layers.EfficientAttention2d`; ``linear_attention``:
             the authors' ``PositionLinearAttention`` or
             ``ChannelLinearAttention``, to
-            :class:`mmea.layers.LinearAttention2d` in that mode.
+            :class:`mmea.layers.LinearAttention2d` in that mode;
+            ``stand_alone_attention``: leaderj1001's ``AttentionConv``, to
+            :class:`mmea.layers.StandAloneAttention2d` with ``channelwise``,
+            or the same names with tables (heads, D / 2, K) or (D / 2, K);
+            ``halonet``: ``HaloAttention`` of lucidrains' halonet-pytorch, and
+            ``timm_halo``: timm's ``HaloAttn``, to
+            :class:`mmea.layers.HaloAttention2d`, the latter with
+            ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
+            to :class:`mmea.layers.ELSA2d`. ``eamlp_attention``: the
+            attention of EAMLP's blocks, to
+            :class:`mmea.layers.MultiheadExternalAttention`.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),
-        ``pair_weight`` is (2, C').
+        ``pair_weight`` is (2, C'), tables are as the layer has them.
 
     Raises:
         ValueError: An unknown ``source``, or a name that it does not have.
@@ -101,9 +206,14 @@ def convert(
         raise ValueError(
             f'{source=} is unknown; choose from {", ".join(SOURCES)}'
         )
+    state = {
+        name.removeprefix('module.'): value
+        for name, value in state_dict.items()
+    }
+    if source in _PREPARE:
+        state = _PREPARE[source](state)
     converted = {}
-    for name, value in state_dict.items():
-        name = name.removeprefix('module.')
+    for name, value in state.items():
         new = _rename(name, SOURCES[source])
         if new is None:
             raise ValueError(
@@ -116,6 +226,8 @@ def convert(
             value = value.reshape(value.shape[:2]).t().contiguous()
         elif new.endswith('pair_weight'):
             value = value.reshape(2, -1)
+        elif new.endswith('_tables') and value.dim() != 3:
+            value = value.reshape(1, len(value), -1)
         elif new.endswith('num_batches_tracked'):
             value = value.reshape(())
         converted[new] = value

@@ -9,9 +9,13 @@ from torch import nn
 from mmea.convert import convert
 from mmea.layers import (
     EfficientAttention2d,
+    ELSA2d,
     ExternalAttention2d,
+    HaloAttention2d,
     LinearAttention2d,
+    MultiheadExternalAttention,
     NonLocal2d,
+    StandAloneAttention2d,
 )
 
 
@@ -170,6 +174,104 @@ def test_linear_attention():
     new.load_state_dict(convert(old, 'linear_attention'))
     assert torch.equal(new.out_proj.gamma, old['gamma'])
     assert torch.equal(new.key_proj.weight, old['key_conv.weight'])
+
+
+@pytest.mark.parametrize(
+    ('size', 'kwargs'),
+    [
+        ((2, 4), dict(num_heads=2)),
+        ((4,), dict(num_heads=2, share_tables=True)),
+        ((8, 1, 1), dict(channelwise=True)),
+    ],
+)
+def test_stand_alone_attention(size, kwargs):
+    tail = [(5, 1), (1, 5)] if 'channelwise' in kwargs else [(5,), (5,)]
+    old = {
+        'rel_h': torch.randn(*size, *tail[0]),
+        'rel_w': torch.randn(*size, *tail[1]),
+        **{
+            f'{name}_conv.weight': torch.randn(16, 6, 1, 1)
+            for name in ('query', 'key', 'value')
+        },
+    }
+    new = StandAloneAttention2d(
+        6, out_channels=16, kernel_size=5, residual=False, **kwargs
+    )
+    new.load_state_dict(convert(old, 'stand_alone_attention'))
+    assert torch.equal(new.row_tables.flatten(), old['rel_h'].flatten())
+    assert torch.equal(new.value_proj.weight, old['value_conv.weight'])
+
+
+def test_halo_attention():
+    """One kv layer, in its two orders."""
+    options = dict(block_size=2, halo_size=1, num_heads=2, residual=False)
+    keys, values = torch.randn(6, 5), torch.randn(6, 5)
+    tables = torch.randn(2, 7, 3)
+    old = {
+        'to_q.weight': torch.randn(6, 5),
+        'to_kv.weight': torch.cat([keys, values]),
+        'to_out.weight': torch.randn(6, 6),
+        'to_out.bias': torch.randn(6),
+        'rel_pos_emb.rel_height': tables[0],
+        'rel_pos_emb.rel_width': tables[1],
+    }
+    new = HaloAttention2d(5, out_channels=6, **options)
+    new.load_state_dict(convert(old, 'halonet'))
+    assert torch.equal(new.key_proj.weight.flatten(1), keys)
+    assert torch.equal(new.value_proj.weight.flatten(1), values)
+    assert torch.equal(new.out_proj.weight.flatten(1), old['to_out.weight'])
+    assert torch.equal(new.row_table, tables[0])
+    old = {
+        'q.weight': old['to_q.weight'][:, :, None, None],
+        'kv.weight': torch.cat([keys[:3], values[:3], keys[3:], values[3:]])[
+            :, :, None, None
+        ],
+        'pos_embed.height_rel': tables[0],
+        'pos_embed.width_rel': tables[1],
+    }
+    new = HaloAttention2d(5, out_channels=6, project=False, **options)
+    new.load_state_dict(convert(old, 'timm_halo'))
+    assert torch.equal(new.key_proj.weight.flatten(1), keys)
+    assert torch.equal(new.value_proj.weight.flatten(1), values)
+    del old['q.weight']
+    with pytest.raises(ValueError, match="'kv.weight' holds.*'q.weight'"):
+        convert(old, 'timm_halo')
+
+
+@pytest.mark.parametrize('lam', [0, 1])
+def test_elsa(lam):
+    new = ELSA2d(9, kernel_size=3, lam=lam)
+    ours = {'pre_proj': 'qkv_proj', 'attn.0': 'attn_conv'}
+    ours.update({'attn.2': 'attn_proj', 'post_proj': 'out_proj'})
+    size = (2, 1, 9, 3, 3) if lam else (1, 9, 3, 3)
+    old = {'ghost_head': torch.randn(size)}
+    for theirs, name in ours.items():
+        for kind in ('weight', 'bias'):
+            value = torch.randn_like(new.get_parameter(f'{name}.{kind}'))
+            old[f'{theirs}.{kind}'] = value
+    old['post_proj.weight'] = old['post_proj.weight'].flatten(1)
+    new.load_state_dict(convert(old, 'elsa'))
+    assert torch.equal(new.ghost_head.flatten(), old['ghost_head'].flatten())
+    assert torch.equal(new.attn_proj.bias, old['attn.2.bias'])
+    assert torch.equal(new.out_proj.weight.flatten(1), old['post_proj.weight'])
+
+
+def test_multihead_external_attention():
+    new = MultiheadExternalAttention(6, 2, num_slots=5)
+    old = {
+        'trans_dims.weight': torch.randn(24, 6),
+        'trans_dims.bias': torch.randn(24),
+        'linear_0.weight': torch.randn(5, 3),
+        'linear_0.bias': torch.randn(5),
+        'linear_1.weight': torch.randn(3, 5),
+        'linear_1.bias': torch.randn(3),
+        'proj.weight': torch.randn(6, 24),
+        'proj.bias': torch.randn(6),
+    }
+    new.load_state_dict(convert(old, 'eamlp_attention'))
+    assert torch.equal(new.key_memory, old['linear_0.weight'])
+    assert torch.equal(new.value_memory, old['linear_1.weight'].t())
+    assert torch.equal(new.out_proj.weight, old['proj.weight'])
 
 
 def test_command(tmp_path):

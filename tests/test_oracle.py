@@ -16,9 +16,13 @@ from torch import nn
 from mmea.convert import convert
 from mmea.layers import (
     EfficientAttention2d,
+    ELSA2d,
     ExternalAttention2d,
+    HaloAttention2d,
     LinearAttention2d,
+    MultiheadExternalAttention,
     NonLocal2d,
+    StandAloneAttention2d,
 )
 from mmea.ops import (
     external_attention_block,
@@ -70,9 +74,11 @@ class Case:
         module.double().train(self.meta['mode'] == 'train')
         module.load_state_dict(convert(self.group('param/'), source))
         for layer in module.modules():
+            # What the environment variable asked for is what runs.
             if isinstance(layer, ExternalAttention2d):
-                # What the environment variable asked for is what runs.
                 assert layer.choose_form(self.x)[0] == layer.form
+            if isinstance(layer, MultiheadExternalAttention):
+                assert layer.choose_form(1)[0] == layer.form
         y = (call or module)(self.x)
         self.compare(y, 'output/y')
         (y * self['cotangent']).sum().backward()
@@ -215,6 +221,75 @@ def check_linear(case: Case):
     case.check_module(layer, 'linear_attention')
 
 
+def check_stand_alone(case: Case):
+    ctor = case.meta['ctor']
+    layer = StandAloneAttention2d(
+        ctor['in_channels'],
+        out_channels=ctor['out_channels'],
+        kernel_size=ctor['kernel_size'],
+        num_heads=ctor.get('heads', ctor.get('groups')),
+        share_tables=ctor.get('shared_relative_tables', False),
+        channelwise='groups' in ctor,
+        residual=False,
+    )
+    case.check_module(layer, 'stand_alone_attention')
+
+
+def check_halo(case: Case):
+    ctor = dict(case.meta['ctor'])
+    sizes = dict(block_size=ctor['block_size'], halo_size=ctor['halo_size'])
+    if 'heads' in ctor:
+        width = ctor['heads'] * ctor['dim_head']
+        layer = HaloAttention2d(
+            ctor['dim'],
+            num_heads=ctor['heads'],
+            key_channels=width,
+            value_channels=width,
+            residual=False,
+            **sizes,
+        )
+        case.check_module(layer, 'halonet')
+        return
+    layer = HaloAttention2d(
+        ctor['dim'],
+        out_channels=ctor['dim_out'],
+        num_heads=ctor['num_heads'],
+        key_channels=case.meta['fixed']['dim_head_qk'] * ctor['num_heads'],
+        masked=False,
+        project=False,
+        scale_position=ctor['scale_pos_embed'],
+        qkv_bias=ctor['qkv_bias'],
+        residual=False,
+        **sizes,
+    )
+    case.check_module(layer, 'timm_halo')
+
+
+def check_elsa(case: Case):
+    ctor = dict(case.meta['ctor'])
+    layer = ELSA2d(ctor.pop('dim'), residual=False, **ctor)
+    case.check_module(
+        layer, 'elsa', lambda x: layer(x.movedim(3, 1)).movedim(1, 3)
+    )
+
+
+def check_multihead(case: Case):
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    layer = MultiheadExternalAttention(
+        ctor['dim'],
+        ctor['num_heads'],
+        num_slots=fixed['S'],
+        expansion=fixed['coef'],
+        eps=fixed['eps'],
+        batch_first=True,
+    )
+    case.check_module(
+        layer,
+        'eamlp_attention',
+        lambda x: layer(x, identity=torch.zeros_like(x)),
+    )
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -223,13 +298,17 @@ CHECKS = {
     'nonlocal_': check_non_local,
     'efficient_': check_efficient,
     'lam_': check_linear,
+    'sasa_': check_stand_alone,
+    'halo_': check_halo,
+    'elsa_': check_elsa,
+    'mhea_attention': check_multihead,
 }
 
 
 # Cases of external attention run in both of its forms.
 FORMS = {
     prefix: ['plain', 'low_rank']
-    for prefix in ('ea_block_', 'ea_core', 'eanet_head_')
+    for prefix in ('ea_block_', 'ea_core', 'eanet_head_', 'mhea_attention')
 }
 
 

@@ -2,16 +2,24 @@
 
 from .attention_block2d import AttentionBlock2d
 from .efficient_attention2d import EfficientAttention2d
+from .elsa2d import ELSA2d
 from .external_attention2d import ExternalAttention2d
+from .halo_attention2d import HaloAttention2d
 from .linear_attention2d import LinearAttention2d
+from .multihead_external_attention import MultiheadExternalAttention
 from .non_local2d import NonLocal2d
 from .self_attention2d import SelfAttention2d
+from .stand_alone_attention2d import StandAloneAttention2d
 
 __all__ = [
     'AttentionBlock2d',
+    'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'HaloAttention2d',
     'LinearAttention2d',
+    'MultiheadExternalAttention',
     'NonLocal2d',
     'SelfAttention2d',
+    'StandAloneAttention2d',
 ]

@@ -14,7 +14,11 @@ class AttentionBlock2d(nn.Module):
     all the rest is here.
 
     Args:
-        in_channels (int): Channels C, in and out.
+        in_channels (int): Channels C, in and, without ``out_channels``, out.
+        out_channels (int | None): Of a system that takes it. Another width
+            than ``in_channels`` needs ``residual=False``. Default: None, as
+            ``in_channels``.
+        stride (int): Of a system that takes it, likewise. Default: 1.
         norm_layer (Callable[[int], nn.Module] | None): Makes the norm of the
             attention's output from its width. Default: None, no norm.
         act_layer (Callable[[], nn.Module] | None): Makes the activation after
@@ -30,10 +34,12 @@ class AttentionBlock2d(nn.Module):
             running statistics are updated once. Default: False.
 
     Raises:
-        ValueError: An argument is out of its range, or a mask does not fit.
+        ValueError: An argument is out of its range, a residual does not fit,
+            or a mask does not.
 
-    A subclass sets ``out_proj``, its last layer, and calls
-    :meth:`reset_parameters` at the end of its constructor.
+    A subclass sets ``out_proj``, its last layer (or overrides
+    :meth:`last_layer`), and calls :meth:`reset_parameters` at the end of its
+    constructor.
     """
 
     _abbr_ = 'attention_block2d'
@@ -44,6 +50,8 @@ class AttentionBlock2d(nn.Module):
         self,
         in_channels: int,
         *,
+        out_channels: int | None = None,
+        stride: int = 1,
         norm_layer: Callable[[int], nn.Module] | None = None,
         act_layer: Callable[[], nn.Module] | None = None,
         residual: bool = True,
@@ -51,12 +59,24 @@ class AttentionBlock2d(nn.Module):
         with_cp: bool = False,
     ):
         super().__init__()
-        check_positive(in_channels=in_channels)
+        if out_channels is None:
+            out_channels = in_channels
+        check_positive(
+            in_channels=in_channels, out_channels=out_channels, stride=stride
+        )
+        if residual and (out_channels, stride) != (in_channels, 1):
+            raise ValueError(
+                f'residual=True needs out_channels={in_channels} and '
+                f'stride=1, as the input, got {out_channels=} and {stride=}; '
+                'set residual=False'
+            )
         self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.stride = stride
         self.residual = residual
         self.zero_init = zero_init
         self.with_cp = with_cp
-        self.norm = None if norm_layer is None else norm_layer(in_channels)
+        self.norm = None if norm_layer is None else norm_layer(out_channels)
         self.act = None if act_layer is None else act_layer()
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -68,9 +88,18 @@ class AttentionBlock2d(nn.Module):
                 elsewhere.
 
         Returns:
-            Tensor: (B, C, H, W). Finite, where invalid; it is not used.
+            Tensor: (B, C_out, H_out, W_out); the shape of x for most systems.
+            Finite, where invalid; it is not used.
         """
         raise NotImplementedError
+
+    def last_layer(self) -> nn.Module:
+        """Whose zero weights make the output of :meth:`attend` zero."""
+        return self.out_proj
+
+    def output_mask(self, mask: Tensor) -> Tensor:
+        """Which outputs are valid; a system with a stride overrides it."""
+        return mask
 
     def reset_parameters(self):
         """Initialise anew; a subclass does its own part first."""
@@ -78,7 +107,7 @@ class AttentionBlock2d(nn.Module):
             self.norm.reset_parameters()
         if self.zero_init and self.residual:
             affine = getattr(self.norm, 'weight', None) is not None
-            last = self.norm if affine else self.out_proj
+            last = self.norm if affine else self.last_layer()
             for param in last.parameters():
                 nn.init.zeros_(param)
 
@@ -100,7 +129,7 @@ class AttentionBlock2d(nn.Module):
                 of the norm; there y = act(x). Default: None, all valid.
 
         Returns:
-            Tensor: (B, C, H, W).
+            Tensor: (B, C_out, H_out, W_out).
         """
         tokens = x
         if mask is not None:
@@ -112,6 +141,8 @@ class AttentionBlock2d(nn.Module):
             out = checkpoint(self.attend, tokens, mask, use_reentrant=False)
         else:
             out = self.attend(tokens, mask)
+        if mask is not None:
+            mask = self.output_mask(mask)
         if self.norm is not None:
             if mask is None:
                 out = self.norm(out)
@@ -138,9 +169,11 @@ class AttentionBlock2d(nn.Module):
             )
 
     def extra_repr(self) -> str:
+        channels = f'{self.in_channels}'
+        if (self.out_channels, self.stride) != (self.in_channels, 1):
+            channels += f', {self.out_channels}, stride={self.stride}'
         return (
-            f'{self.in_channels}, residual={self.residual}, '
-            f'zero_init={self.zero_init}'
+            f'{channels}, residual={self.residual}, zero_init={self.zero_init}'
         )
 
 
@@ -167,3 +200,8 @@ def check_positive(**sizes: int):
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f'{name} must be an int >= 1, got {name}={size}')
+
+
+def pick_heads(channels: int) -> int:
+    """The largest number of heads up to 8 that divides the channels."""
+    return max(heads for heads in range(1, 9) if channels % heads == 0)

@@ -92,7 +92,7 @@ class ExternalAttention2d(AttentionBlock2d):
         if eps < 0:
             raise ValueError(f'eps must be >= 0, got {eps=}')
         self.eps = eps
-        self.form = _check_form(form)
+        self.form = check_form(form)
         self.in_proj = nn.Conv2d(in_channels, channels, 1)
         self.key_memory = nn.Parameter(torch.empty(num_slots, channels))
         self.value_memory = nn.Parameter(torch.empty(num_slots, channels))
@@ -168,7 +168,7 @@ class ExternalAttention2d(AttentionBlock2d):
             # compute something else than the weights say.
             if type(conv) is not nn.Conv2d:
                 return f'{name} is a {type(conv).__name__}, not a Conv2d'
-            if _has_hooks(conv):
+            if has_hooks(conv):
                 return f'{name} has hooks'
             if conv.weight[0].numel() != conv.in_channels or (
                 conv.stride,
@@ -186,7 +186,7 @@ class ExternalAttention2d(AttentionBlock2d):
             return self.norm is None
         return (
             batch_norm.is_plain(self.norm)
-            and not _has_hooks(self.norm)
+            and not has_hooks(self.norm)
             and self.out_proj.bias is None
         )
 
@@ -200,7 +200,7 @@ class ExternalAttention2d(AttentionBlock2d):
             return super().forward(x, mask)
         if mask is not None:
             self._check_mask(x, mask)
-        relu = type(self.act) is nn.ReLU and not _has_hooks(self.act)
+        relu = type(self.act) is nn.ReLU and not has_hooks(self.act)
         out = self._low_rank(
             x, mask, self.norm, residual=self.residual, relu=relu
         )
@@ -339,7 +339,7 @@ class ExternalAttention2d(AttentionBlock2d):
         )
 
 
-def _check_form(form: str | None) -> str:
+def check_form(form: str | None) -> str:
     name, value = 'form', form
     if form is None:
         name = 'the environment variable MMEA_EA_FORM'
@@ -349,5 +349,5 @@ def _check_form(form: str | None) -> str:
     return value
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name) for name in _HOOKS)

@@ -5,10 +5,14 @@ from mmea.registry import MODELS, register_missing
 from .build import build_attention
 from .layers import (
     EfficientAttention2d,
+    ELSA2d,
     ExternalAttention2d,
+    HaloAttention2d,
     LinearAttention2d,
+    MultiheadExternalAttention,
     NonLocal2d,
     SelfAttention2d,
+    StandAloneAttention2d,
 )
 from .necks import EANeck
 
@@ -23,10 +27,14 @@ __all__ = [
     'EAFPNHead',
     'EAHead',
     'EANeck',
+    'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'HaloAttention2d',
     'LinearAttention2d',
+    'MultiheadExternalAttention',
     'NonLocal2d',
     'SelfAttention2d',
+    'StandAloneAttention2d',
     'build_attention',
 ]

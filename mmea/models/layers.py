@@ -7,17 +7,23 @@ A class of the same name as the layer's, which takes ``norm_cfg`` and
 from functools import partial
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmcv.cnn.bricks.drop import build_dropout
+from mmengine.model import initialize
 from torch import nn
 
 from mmea import layers
 from mmea.registry import MODELS
 
 __all__ = [
+    'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
+    'HaloAttention2d',
     'LinearAttention2d',
+    'MultiheadExternalAttention',
     'NonLocal2d',
     'SelfAttention2d',
+    'StandAloneAttention2d',
 ]
 
 
@@ -59,8 +65,47 @@ class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
 
 
 @MODELS.register_module()
+class ELSA2d(_FromConfigs, layers.ELSA2d):
+    """:class:`mmea.layers.ELSA2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class HaloAttention2d(_FromConfigs, layers.HaloAttention2d):
+    """:class:`mmea.layers.HaloAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
 class LinearAttention2d(_FromConfigs, layers.LinearAttention2d):
     """:class:`mmea.layers.LinearAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class MultiheadExternalAttention(layers.MultiheadExternalAttention):
+    """:class:`mmea.layers.MultiheadExternalAttention` from a config.
+
+    ``dropout_layer`` is a config, such as ``dict(type='DropPath',
+    drop_prob=0.1)``, as mmcv's MultiheadAttention has it, and ``init_cfg`` is
+    mmengine's.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        dropout_layer: dict | None = None,
+        init_cfg: dict | list | None = None,
+        **kwargs,
+    ):
+        if dropout_layer is not None:
+            kwargs['dropout_layer'] = partial(build_dropout, dropout_layer)
+        super().__init__(embed_dims, num_heads, **kwargs)
+        self.init_cfg = init_cfg
+
+    def init_weights(self):
+        super().init_weights()
+        if self.init_cfg is not None:
+            initialize(self, self.init_cfg)
 
 
 @MODELS.register_module()
@@ -74,3 +119,8 @@ class NonLocal2d(_FromConfigs, layers.NonLocal2d):
 @MODELS.register_module()
 class SelfAttention2d(_FromConfigs, layers.SelfAttention2d):
     """:class:`mmea.layers.SelfAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class StandAloneAttention2d(_FromConfigs, layers.StandAloneAttention2d):
+    """:class:`mmea.layers.StandAloneAttention2d`, configured likewise."""

@@ -3,14 +3,29 @@
 from .double_norm import double_norm
 from .external_attention import external_attention
 from .external_attention_block import BatchStats, external_attention_block
+from .local_attention import (
+    local_logits,
+    local_sum,
+    neighbours,
+    plain_local_logits,
+    plain_local_sum,
+)
 from .low_memory_block import low_memory_block
 from .low_rank_block import low_rank_block
+from .windows import from_blocks, to_windows
 
 __all__ = [
     'BatchStats',
     'double_norm',
     'external_attention',
     'external_attention_block',
+    'from_blocks',
+    'local_logits',
+    'local_sum',
     'low_memory_block',
     'low_rank_block',
+    'neighbours',
+    'plain_local_logits',
+    'plain_local_sum',
+    'to_windows',
 ]

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from mmcv.cnn import build_plugin_layer
+from mmcv.cnn.bricks.transformer import BaseTransformerLayer
 from mmengine.model import BaseModule, revert_sync_batchnorm
 from torch import nn
 
@@ -42,7 +43,10 @@ def test_every_layer_has_a_registered_form():
     }
 
 
-@pytest.mark.parametrize('name', registered.__all__)
+@pytest.mark.parametrize(
+    'name',
+    [n for n in registered.__all__ if hasattr(getattr(layers, n), 'attend')],
+)
 def test_any_layer_by_its_name(name):
     """With the keys that every system takes, as the configs write them."""
     layer = build_attention(
@@ -140,3 +144,57 @@ def test_low_rank_form_with_norms_of_the_stack():
     assert batch_norm.is_plain(layer.norm)
     torch.testing.assert_close(layer(x), plain(x))
     torch.testing.assert_close(layer.norm.running_var, plain.norm.running_var)
+
+
+@pytest.mark.parametrize('batch_first', [False, True])
+@pytest.mark.parametrize(
+    'order',
+    [
+        ('self_attn', 'norm', 'ffn', 'norm'),
+        ('norm', 'self_attn', 'norm', 'ffn'),
+    ],
+)
+def test_multihead_in_a_transformer_layer(batch_first, order):
+    """Named in attn_cfgs where mmcv's own would be."""
+    attn = dict(
+        type='mmea.MultiheadExternalAttention',
+        embed_dims=8,
+        num_heads=2,
+        num_slots=5,
+        dropout_layer=dict(type='DropPath', drop_prob=0.0),
+        init_cfg=dict(type='Constant', layer='Linear', val=0.1),
+    )
+    ffn = dict(type='FFN', embed_dims=8, feedforward_channels=16)
+    block = BaseTransformerLayer(
+        attn_cfgs=attn,
+        ffn_cfgs=ffn,
+        operation_order=order,
+        batch_first=batch_first,
+    )
+    block.init_weights()
+    assert block.attentions[0].in_proj.weight.eq(0.1).all()
+    block.attentions[0].reset_parameters()
+    assert block.attentions[0].batch_first is batch_first
+    x = torch.randn(2, 7, 8) if batch_first else torch.randn(7, 2, 8)
+    pos = torch.randn_like(x)
+    padding = torch.zeros(2, 7, dtype=torch.bool)
+    padding[1, 4:] = True
+    y = block(x, query_pos=pos, query_key_padding_mask=padding)
+    assert y.shape == x.shape
+    y.sum().backward()
+    assert all(p.grad is not None for p in block.parameters())
+    with pytest.raises(ValueError, match='takes no attn_mask'):
+        block(x, attn_masks=torch.zeros(7, 7))
+
+
+def test_multihead_refuses_cross_attention():
+    block = BaseTransformerLayer(
+        attn_cfgs=dict(
+            type='mmea.MultiheadExternalAttention', embed_dims=8, num_heads=2
+        ),
+        ffn_cfgs=dict(type='FFN', embed_dims=8, feedforward_channels=16),
+        operation_order=('cross_attn', 'norm', 'ffn', 'norm'),
+    )
+    x, memory = torch.randn(2, 7, 1, 8)
+    with pytest.raises(ValueError, match='no cross-attention.*a key that'):
+        block(x, memory, memory)
