@@ -100,7 +100,8 @@ class SwapReport:
 
     ``params`` are the trained parameters of the whole model before and after,
     ``macs`` its multiply-accumulates, where they were counted. ``unused``
-    names the sources of rules that matched nothing.
+    names the sources of rules that matched nothing, or nothing that an
+    earlier rule had left them.
     """
 
     replaced: list[Site] = field(default_factory=list)
@@ -114,7 +115,7 @@ class SwapReport:
         lines += [f'  {site}' for site in self.replaced]
         lines += [f'Attention left: {len(self.left)}']
         lines += [f'  {site}' for site in self.left]
-        lines += [f'A rule matched nothing: {name}' for name in self.unused]
+        lines += [f'A rule was not used: {name}' for name in self.unused]
         lines += ['Trained parameters: {:,} -> {:,}'.format(*self.params)]
         if self.macs:
             lines += ['Multiply-accumulates: {:,} -> {:,}'.format(*self.macs)]
@@ -236,12 +237,24 @@ def _init_weights(model: nn.Module, names: list[str]):
 
         module = model.get_submodule(name)
         handles.append(module.register_load_state_dict_pre_hook(note))
+        if isinstance(module, _WindowTokens):
+            handles.append(
+                module.register_state_dict_post_hook(_add_bias_table)
+            )
     type(model).init_weights(model)
     for handle in handles:
         handle.remove()
     for name in names:
         if name not in loaded:
             model.get_submodule(name).init_weights()
+
+
+def _add_bias_table(module: nn.Module, state: dict, prefix: str, *args):
+    """mmdet's Swin looks for the table of each that its weights file has.
+
+    Of another size, it is passed over.
+    """
+    state[f'{prefix}w_msa.relative_position_bias_table'] = torch.empty(0, 0)
 
 
 @torch.no_grad()
@@ -260,9 +273,13 @@ def _count_macs(model: nn.Module, size: tuple[int, int]) -> int:
         args.append([DetDataSample(metainfo=meta)])
     modes = {module: module.training for module in model.modules()}
     model.eval()
+    # torch's fused attention is one operation, which nobody counts.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         return count_macs(lambda: model(*args, **kwargs))
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for module, mode in modes.items():
             module.training = mode
 
@@ -377,9 +394,9 @@ def _plan(
         if rule is None:
             reason = 'no rule matches'
             for inner in module.modules():
-                for rule in rules:
-                    if rule.matches(path, inner):
-                        rule.used = True
+                for other in rules:
+                    if other.matches(path, inner):
+                        other.used = True
                         reason = (
                             f'a rule matches the {type(inner).__name__} '
                             'inside, but it is replaced as a whole; name '
@@ -517,8 +534,21 @@ def _build(
     """The new module, or why the target does not fit."""
     kind = _kind(type(module))
     if kind in _MAPS:
+        if _is_for_tokens(target):
+            return None, f'{target["type"]} is for tokens, and this is a map'
         return _check(build_attention(target, module.in_channels)), None
     width = _width(module)
+    if _is_for_tokens(target):
+        heads = getattr(module, 'w_msa', module).num_heads
+        member = MODELS.build(
+            dict(
+                dict(num_heads=heads),
+                **target,
+                embed_dims=width,
+                batch_first=True,
+            )
+        )
+        return _ADAPTERS[kind](member, module, width), None
     bare = _check(build_attention(dict(target, residual=False), width))
     name = type(bare).__name__
     if kind not in ('MultiheadAttention', 'torch.nn.MultiheadAttention'):
@@ -536,6 +566,16 @@ def _build(
             'hand it one'
         )
     return _ADAPTERS[kind](bare, module, width), None
+
+
+def _is_for_tokens(target: dict) -> bool:
+    """Whether the target is called as mmcv's MultiheadAttention."""
+    cls = MODELS.get(str(target.get('type')))
+    return (
+        inspect.isclass(cls)
+        and 'embed_dims' in inspect.signature(cls).parameters
+        and 'identity' in inspect.signature(cls.forward).parameters
+    )
 
 
 def _check(member: nn.Module) -> AttentionBlock2d:
@@ -579,36 +619,36 @@ def _order_free(member: AttentionBlock2d) -> bool:
 
 
 class TokenAttention(nn.Module):
-    """A member for maps on tokens, called as what it replaces.
+    """A member on tokens, called as what it replaces.
 
     Args:
-        attention (AttentionBlock2d): Built with ``residual=False``.
+        attention (nn.Module): An AttentionBlock2d built with
+            ``residual=False``, or one that is called as mmcv's
+            MultiheadAttention with ``batch_first``.
         host (nn.Module): What is replaced; its dropout is kept.
         embed_dims (int): Channels C.
     """
 
-    def __init__(
-        self, attention: AttentionBlock2d, host: nn.Module, embed_dims: int
-    ):
+    def __init__(self, attention: nn.Module, host: nn.Module, embed_dims: int):
         super().__init__()
         self.attention = attention
         self.embed_dims = embed_dims
         self.batch_first = getattr(host, 'batch_first', True)
-        self.num_heads = 1  # read by hosts, not by the member
-        self.proj_drop = getattr(host, 'proj_drop', nn.Identity())
+        inner = getattr(host, 'w_msa', host)
+        self.proj_drop = getattr(inner, 'proj_drop', nn.Identity())
         drop = getattr(host, 'drop', nn.Identity())
         self.dropout_layer = getattr(host, 'dropout_layer', drop)
-        self.reset_parameters()
+        self.init_weights()
 
-    def reset_parameters(self):
+    def init_weights(self):
+        if not isinstance(self.attention, AttentionBlock2d):
+            self.attention.init_weights()
+            return
         # The host adds the residual, so the member starts as with its own:
         # at zero.
         self.attention.residual = True
         self.attention.reset_parameters()
         self.attention.residual = False
-
-    def init_weights(self):
-        self.reset_parameters()
 
     def attend(
         self,
@@ -617,17 +657,20 @@ class TokenAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, N, C) to the same, dropout included, no residual."""
-        hw_shape = (x.shape[1], 1) if hw_shape is None else tuple(hw_shape)
         mask = None
         if key_padding_mask is not None:
             # torch's: True, or minus infinity, where a key is left out.
-            out = key_padding_mask
-            out = out < 0 if out.is_floating_point() else out.bool()
-            mask = ~out.unflatten(1, hw_shape)
-        maps = x.mT.unflatten(2, hw_shape)
-        # No keyword where there is no mask: some members have none.
-        args = (maps,) if mask is None else (maps, mask)
-        out = self.attention(*args).flatten(2).mT
+            mask = key_padding_mask
+            mask = mask < 0 if mask.is_floating_point() else mask.bool()
+        if isinstance(self.attention, AttentionBlock2d):
+            hw_shape = (x.shape[1], 1) if hw_shape is None else tuple(hw_shape)
+            args = [x.mT.unflatten(2, hw_shape)]
+            if mask is not None:
+                args.append(~mask.unflatten(1, hw_shape))
+            out = self.attention(*args).flatten(2).mT
+        else:
+            zero = x.new_zeros(())
+            out = self.attention(x, identity=zero, key_padding_mask=mask)
         return self.dropout_layer(self.proj_drop(out))
 
 
