@@ -150,7 +150,7 @@ def swap_attention(
             * ``source``: a name of :data:`SOURCES`, 'any' for all of them, a
               class or its dotted path. Subclasses match too.
             * ``target``: config of a registered layer, as ``attention`` of
-              heads, without ``in_channels`` and ``residual``.
+              heads, without sizes of the map and ``residual``.
             * ``where`` (optional): a pattern like ``'backbone.*'`` for the
               name of the module. Default: everywhere.
         input_size (tuple[int, int] | None): Height and width of an image to
@@ -179,6 +179,9 @@ def swap_attention(
         report.macs = macs, _count_macs(model, input_size)
     if plan and hasattr(model, 'init_weights'):
         names = [site.name for site in report.replaced]
+        earlier = vars(model).get('init_weights')
+        if getattr(earlier, 'func', None) is _init_weights:
+            names += earlier.args[1]
         # A partial of a plain function survives deepcopy and pickle.
         model.init_weights = partial(_init_weights, model, names)
     return report
@@ -312,7 +315,7 @@ def _check_rule(rule: dict) -> dict:
             "a rule has the keys source and target, and may have 'where', "
             f'got {rule}'
         )
-    for name in ('in_channels', 'residual'):
+    for name in ('in_channels', 'out_channels', 'stride', 'residual'):
         if name in rule['target']:
             raise ValueError(
                 f'target.{name} is set by what is replaced; leave it out of '

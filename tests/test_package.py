@@ -22,6 +22,7 @@ HEAVY = ('torch', 'torchvision', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
 FLOORS = {
     '__init__': -1,
     'errors': 0,
+    'measure': 0,
     'registry': 0,
     'ops': 1,
     'layers': 2,

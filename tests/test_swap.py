@@ -1,6 +1,7 @@
 """The swap on models of mmseg and mmdet: their own configs, made small."""
 
 import copy
+import inspect
 import os
 import pickle
 import subprocess
@@ -19,9 +20,10 @@ from mmcv.cnn.bricks.transformer import (
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
+from mmengine.utils import get_object_from_string
 from torch import nn
 
-from mmea import test, train
+from mmea import swap, test, train
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.models import ExternalAttention2d
 from mmea.swap import TokenAttention, swap_attention
@@ -597,6 +599,18 @@ def left_because(report) -> dict[str, str]:
     return {site.name: site.reason for site in report.left}
 
 
+def test_known_classes_exist():
+    """A class that moved would never match."""
+    names = [name for names in swap.SOURCES.values() for name in names]
+    names += [name for name, _ in swap._SELF + swap._MASKED]
+    for name in names:
+        pytest.importorskip(f'{name.partition(".")[0]}')
+        cls = get_object_from_string(name)
+        assert f'{cls.__module__}.{cls.__qualname__}' == name
+    attr = inspect.getsource(cls)  # the last: Grounding DINO's encoder
+    assert 'self.text_layers =' in attr
+
+
 class TestRules:
     def test_outermost_match(self):
         """One adapter for mmcv's attention and torch's inside it."""
@@ -782,6 +796,10 @@ class TestRules:
                 'target.residual is set by what is replaced',
             ),
             (
+                dict(source='any', target=dict(EA, stride=2)),
+                'target.stride is set by what is replaced',
+            ),
+            (
                 dict(source='any', target=dict(type='mmea.Extern')),
                 'b: attention.type=.*not registered',
             ),
@@ -841,6 +859,16 @@ class TestConfig:
             MODELS.build(dict(type='mmea.SwapAttention', model=cfg, rules=ANY))
         assert 'decode_head.pam' in str(error.value)
 
+    def test_two_swaps(self):
+        _, cfg = get_config('segformer')
+        model = MODELS.build(cfg)
+        for where in ('backbone.layers.0.*', 'backbone.layers.1.*'):
+            swap_attention(model, [dict(ANY[0], where=where)])
+        model.init_weights()
+        for i in range(2):
+            layer = model.backbone.layers[i][1][0].attn.attention
+            assert not layer.out_proj.weight.any()
+
     def test_copies(self):
         """What an EMA hook, and saving a whole model, need."""
         _, cfg = get_config('vit')
@@ -862,7 +890,9 @@ class TestConfig:
         _, cfg = get_config('mask_rcnn_swin')
         model = filled(MODELS.build(copy.deepcopy(cfg)).backbone)
         path = str(tmp_path / 'swin.pth')
-        torch.save(dict(state_dict=model.state_dict()), path)
+        # The key that the classification package saves a backbone under.
+        state = {f'backbone.{k}': v for k, v in model.state_dict().items()}
+        torch.save(dict(state_dict=state), path)
         cfg.backbone.init_cfg = dict(type='Pretrained', checkpoint=path)
         swapped = MODELS.build(
             dict(type='mmea.SwapAttention', model=cfg, rules=ANY)
