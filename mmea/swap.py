@@ -518,7 +518,7 @@ def _role(attr: str, module: nn.Module, hosts) -> str | None:
     masks = [
         name
         for name in _parameters(layer)
-        if 'mask' in name and 'padding' not in name
+        if 'mask' in name and 'padding' not in name and 'cross' not in name
     ]
     if decoder and masks:
         return (

@@ -4,6 +4,7 @@ import copy
 import inspect
 import os
 import pickle
+import re
 import subprocess
 import sys
 from functools import partial
@@ -1006,9 +1007,13 @@ def test_two_processes(nonlocal_project):
 def test_command_line(nonlocal_project, run):
     swap = ('--swap-attention', 'mmea.ExternalAttention2d', '--cfg-options')
     slots = 'model.rules.0.target.num_slots=3'
-    classes = 'model.decode_head.dropout_ratio=0.1'  # of the inner model
-    nonlocal_project('nl.py', *swap, slots, classes)
+    dropout = 'model.decode_head.dropout_ratio=0.1'  # of the inner model
+    nonlocal_project('nl.py', *swap, slots, dropout, 'model.input_size=(32,48)')
     work = Path('work_dirs/nl_ExternalAttention2d')
+    (log,) = work.rglob('*.log')
+    assert re.search(r'Multiply-accumulates: [\d,]+ -> [\d,]+', log.read_text())
+    cfg = Config.fromfile(work / 'nl.py')
+    assert cfg.model.decode_head.dropout_ratio == 0.1
     state = weights(work / 'iter_4.pth')
     assert state['decode_head.nl_block.key_memory'].shape == (3, 8)
     # What it wrote is a config like any other.
