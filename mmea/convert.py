@@ -94,6 +94,46 @@ _MULTIHEAD = (
     (r'linear_1\.bias', 'value_bias'),
     (r'proj\.(.*)', r'out_proj.\1'),
 )
+_CBAM = (
+    (r'ChannelGate\.mlp\.1\.(.*)', r'channel_fc1.\1'),
+    (r'ChannelGate\.mlp\.3\.(.*)', r'channel_fc2.\1'),
+    (r'SpatialGate\.spatial\.conv\.weight', 'token_conv.weight'),
+    (r'SpatialGate\.spatial\.bn\.(.*)', r'token_norm.\1'),
+)
+_CAUSAL = (
+    (r'qkv\.(.*)', r'qkv_proj.\1'),
+    (r'proj\.(.*)', r'out_proj.\1'),
+)
+
+
+# One path: where its attention is, what comes before the other names, and the
+# path here.
+def _catt_path(attention: str, prefix: str, path: str):
+    return (
+        (
+            rf'{attention}\.(query|key|value)\.(.*)',
+            rf'{path}.\1_proj.\2',
+        ),
+        (rf'{prefix}attention\.output\.dense\.(.*)', rf'{path}.attn_proj.\1'),
+        (
+            rf'{prefix}attention\.output\.LayerNorm\.(.*)',
+            rf'{path}.attn_norm.\1',
+        ),
+        (rf'{prefix}intermediate\.dense\.(.*)', rf'{path}.fc1.\1'),
+        (rf'{prefix}output\.dense\.(.*)', rf'{path}.fc2.\1'),
+        (rf'{prefix}output\.LayerNorm\.(.*)', rf'{path}.norm.\1'),
+    )
+
+
+_CATT_FT = (
+    *_catt_path(r'attention\.self', '', 'in_path'),
+    *_catt_path(r'FTattention\.att', 'FT', 'cross_path'),
+)
+_CATT_SAME = _catt_path(r'attention\.att', '', 'cross_path')
+_CATT_FUSED = (
+    *((r'layer\.' + old, 'layer.' + new) for old, new in _CATT_SAME),
+    (r'fc\.(.*)', r'out_proj.\1'),
+)
 
 #: Source: its rules.
 SOURCES = {
@@ -109,6 +149,11 @@ SOURCES = {
     'timm_halo': _TIMM_HALO,
     'elsa': _ELSA,
     'eamlp_attention': _MULTIHEAD,
+    'caam_cbam': _CBAM,
+    'caam_attention': _CAUSAL,
+    'catt_ft': _CATT_FT,
+    'catt_ft_same': _CATT_SAME,
+    'catt_ft_same_fused': _CATT_FUSED,
 }
 
 
@@ -157,10 +202,19 @@ def _prepare_elsa(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return new
 
 
+def _prepare_fusion(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A linear layer."""
+    new = dict(state)
+    if 'fc.weight' in new:
+        new['fc.weight'] = new['fc.weight'][:, :, None, None]
+    return new
+
+
 _PREPARE = {
     'halonet': _prepare_halonet,
     'timm_halo': _prepare_timm_halo,
     'elsa': _prepare_elsa,
+    'catt_ft_same_fused': _prepare_fusion,
 }
 
 
@@ -193,7 +247,14 @@ def convert(
             ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
             to :class:`mmea.layers.ELSA2d`. ``eamlp_attention``: the
             attention of EAMLP's blocks, to
-            :class:`mmea.layers.MultiheadExternalAttention`.
+            :class:`mmea.layers.MultiheadExternalAttention`. ``caam_cbam``:
+            CaaM's ``CBAM``, to :class:`mmea.layers.CBAMGate2d`, and
+            ``caam_attention``: its ``Attention_ours``, to
+            :class:`mmea.layers.CausalAttention`. ``catt_ft`` and
+            ``catt_ft_same``: the ``BertLayer`` of LXMERT + CATT of these
+            types, to :class:`mmea.layers.CATTLayer`, the latter with
+            ``shared``; ``catt_ft_same_fused``: the latter as ``layer`` with
+            a fusion ``fc``, to :class:`mmea.layers.CATT2d`.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),

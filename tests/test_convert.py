@@ -8,6 +8,10 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CATT2d,
+    CATTLayer,
+    CausalAttention,
+    CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
     ExternalAttention2d,
@@ -272,6 +276,66 @@ def test_multihead_external_attention():
     assert torch.equal(new.key_memory, old['linear_0.weight'])
     assert torch.equal(new.value_memory, old['linear_1.weight'].t())
     assert torch.equal(new.out_proj.weight, old['proj.weight'])
+
+
+def test_caam():
+    new = CBAMGate2d(32)
+    old = {}
+    for ours, theirs in (
+        ('channel_fc1.', 'ChannelGate.mlp.1.'),
+        ('channel_fc2.', 'ChannelGate.mlp.3.'),
+        ('token_conv.', 'SpatialGate.spatial.conv.'),
+        ('token_norm.', 'SpatialGate.spatial.bn.'),
+    ):
+        for name, value in new.state_dict().items():
+            if name.startswith(ours):
+                old[name.replace(ours, theirs)] = torch.ones_like(value)
+    new.load_state_dict(convert(old, 'caam_cbam'))
+    assert all(value.eq(1).all() for value in new.state_dict().values())
+    new = CausalAttention(8, 2)
+    old = {'qkv.weight': torch.randn(24, 8), 'proj.weight': torch.randn(8, 8)}
+    old['proj.bias'] = torch.randn(8)
+    new.load_state_dict(convert(old, 'caam_attention'))
+    assert torch.equal(new.qkv_proj.weight, old['qkv.weight'])
+
+
+@pytest.mark.parametrize('kind', ['ft', 'ft_same', 'ft_same_fused'])
+def test_catt(kind):
+    """Every name of ours has one of theirs."""
+    if kind == 'ft':
+        new = CATTLayer(8, 2)
+    elif kind == 'ft_same':
+        new = CATTLayer(8, 2, shared=True)
+    else:
+        new = CATT2d(8, num_heads=2, shared=True)
+    names = {
+        'query_proj': 'attention.{}.query',
+        'key_proj': 'attention.{}.key',
+        'value_proj': 'attention.{}.value',
+        'attn_proj': 'attention.output.dense',
+        'attn_norm': 'attention.output.LayerNorm',
+        'fc1': 'intermediate.dense',
+        'fc2': 'output.dense',
+        'norm': 'output.LayerNorm',
+    }
+    old = {}
+    for name, value in new.state_dict().items():
+        *prefix, path, part, leaf = ['', '', *name.split('.')]
+        value = torch.randn_like(value)
+        if part == 'out_proj':
+            old[f'fc.{leaf}'] = value.flatten(1) if value.dim() > 1 else value
+        elif part in names:
+            where = 'self' if path == 'in_path' else 'att'
+            theirs = names[part].format(where)
+            if kind == 'ft' and path == 'cross_path':
+                theirs = 'FT' + theirs
+            if 'layer' in prefix:
+                theirs = 'layer.' + theirs
+            old[f'{theirs}.{leaf}'] = value
+    got = convert(old, f'catt_{kind}')
+    missing, unexpected = new.load_state_dict(got, strict=False)
+    assert not unexpected
+    assert missing == (['dictionary'] if kind == 'ft_same_fused' else [])
 
 
 def test_command(tmp_path):

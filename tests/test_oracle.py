@@ -15,6 +15,10 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CATT2d,
+    CATTLayer,
+    CausalAttention,
+    CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
     ExternalAttention2d,
@@ -79,14 +83,27 @@ class Case:
                 assert layer.choose_form(self.x)[0] == layer.form
             if isinstance(layer, MultiheadExternalAttention):
                 assert layer.choose_form(1)[0] == layer.form
-        y = (call or module)(self.x)
-        self.compare(y, 'output/y')
-        (y * self['cotangent']).sum().backward()
-        self.compare(self.x.grad, 'grad/input')
+        outs = (call or module)(self.x)
+        if isinstance(outs, torch.Tensor):
+            outs = {'y': outs}
+            self.arrays['cotangent/y'] = self['cotangent']
+        for name, out in outs.items():
+            self.compare(out, f'output/{name}')
+        sum(
+            (out * self[f'cotangent/{name}']).sum()
+            for name, out in outs.items()
+        ).backward()
+        for name in self.group('input/'):
+            grad = 'grad/input' if name == 'x' else f'grad/input/{name}'
+            if grad in self.arrays:
+                self.compare(self[f'input/{name}'].grad, grad)
         # Ours under our names, theirs converted to them.
         grads = {name: p.grad for name, p in module.named_parameters()}
-        recorded = self.group('grad/')
-        del recorded['input']
+        recorded = {
+            name: value
+            for name, value in self.group('grad/').items()
+            if name != 'input' and not name.startswith('input/')
+        }
         want = convert(recorded, source)
         assert grads.keys() == want.keys()
         zero = convert(
@@ -290,6 +307,60 @@ def check_multihead(case: Case):
     )
 
 
+def check_gate(case: Case):
+    ctor = case.meta['ctor']
+    layer = CBAMGate2d(
+        ctor['gate_channels'], reduction=ctor['reduction_ratio']
+    )
+    case.check_module(layer, 'caam_cbam')
+
+
+def check_causal(case: Case):
+    ctor = case.meta['ctor']
+    layer = CausalAttention(ctor['dim'], ctor['num_heads'])
+    case.check_module(
+        layer,
+        'caam_attention',
+        lambda x: dict(zip(('causal', 'spurious'), layer(x))),
+    )
+
+
+def check_catt(case: Case):
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    words = case['input/M'].requires_grad_()
+    args = dict(
+        num_heads=ctor['num_attention_heads'],
+        feedforward_channels=ctor['intermediate_size'],
+        shared=ctor['bert_type'] == 'ft_same',
+    )
+    if case.meta['case'] == 'catt_ft_same_fused':
+        block = CATT2d(ctor['hidden_size'], residual=False, **args)
+        # An input there, a parameter here.
+        del block.dictionary
+        block.dictionary = words
+        case.check_module(
+            block,
+            'catt_ft_same_fused',
+            lambda x: block(x.mT.unsqueeze(2)).squeeze(2).mT,
+        )
+        return
+    layer = CATTLayer(ctor['hidden_size'], norm_eps=fixed['ln_eps'], **args)
+    # Theirs are added to the logits: 0 or -10000.
+    masks = {
+        ours: case[f'input/{theirs}'].flatten(1) > -1
+        for ours, theirs in (
+            ('mask', 'attention_mask'),
+            ('dictionary_mask', 'M_mask'),
+        )
+        if f'input/{theirs}' in case.arrays
+    }
+    case.check_module(
+        layer,
+        f'catt_{ctor["bert_type"]}',
+        lambda x: dict(zip(('is', 'cs'), layer(x, words, **masks))),
+    )
+
+
 CHECKS = {
     'ea_block_': check_block,
     'ea_core': check_core,
@@ -302,6 +373,9 @@ CHECKS = {
     'halo_': check_halo,
     'elsa_': check_elsa,
     'mhea_attention': check_multihead,
+    'caam_cbam_': check_gate,
+    'catt_': check_catt,
+    'caam_vit_attention': check_causal,
 }
 
 

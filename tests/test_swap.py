@@ -1008,10 +1008,14 @@ def test_command_line(nonlocal_project, run):
     swap = ('--swap-attention', 'mmea.ExternalAttention2d', '--cfg-options')
     slots = 'model.rules.0.target.num_slots=3'
     dropout = 'model.decode_head.dropout_ratio=0.1'  # of the inner model
-    nonlocal_project('nl.py', *swap, slots, dropout, 'model.input_size=(32,48)')
+    nonlocal_project(
+        'nl.py', *swap, slots, dropout, 'model.input_size=(32,48)'
+    )
     work = Path('work_dirs/nl_ExternalAttention2d')
     (log,) = work.rglob('*.log')
-    assert re.search(r'Multiply-accumulates: [\d,]+ -> [\d,]+', log.read_text())
+    assert re.search(
+        r'Multiply-accumulates: [\d,]+ -> [\d,]+', log.read_text()
+    )
     cfg = Config.fromfile(work / 'nl.py')
     assert cfg.model.decode_head.dropout_ratio == 0.1
     state = weights(work / 'iter_4.pth')

@@ -1,6 +1,11 @@
 """The attention systems as nn.Modules. torch only."""
 
 from .attention_block2d import AttentionBlock2d
+from .catt2d import CATT2d
+from .catt_layer import CATTLayer
+from .causal_attention import CausalAttention
+from .causal_pair2d import CausalPair2d
+from .cbam_gate2d import CBAMGate2d
 from .efficient_attention2d import EfficientAttention2d
 from .elsa2d import ELSA2d
 from .external_attention2d import ExternalAttention2d
@@ -13,6 +18,11 @@ from .stand_alone_attention2d import StandAloneAttention2d
 
 __all__ = [
     'AttentionBlock2d',
+    'CATT2d',
+    'CATTLayer',
+    'CBAMGate2d',
+    'CausalAttention',
+    'CausalPair2d',
     'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',

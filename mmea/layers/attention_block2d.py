@@ -137,22 +137,33 @@ class AttentionBlock2d(nn.Module):
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             tokens = x.masked_fill(~mask.unsqueeze(1), 0)
-        if self.with_cp and torch.is_grad_enabled():
-            out = checkpoint(self.attend, tokens, mask, use_reentrant=False)
-        else:
-            out = self.attend(tokens, mask)
+        out = self.run_attend(tokens, mask)
         if mask is not None:
             mask = self.output_mask(mask)
         if self.norm is not None:
             if mask is None:
                 out = self.norm(out)
             else:
-                out = _masked_norm(self.norm, out, mask)
+                out = masked_norm(self.norm, out, mask)
         if mask is not None:
             out = out.masked_fill(~mask.unsqueeze(1), 0)
         if self.residual:
             out = x + out
         return out if self.act is None else self.act(out)
+
+    def run_attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """:meth:`attend`, saving memory where ``with_cp`` asks for it.
+
+        A system that updates running statistics overrides this: they would
+        be updated twice.
+        """
+        return self.run(self.attend, x, mask)
+
+    def run(self, function: Callable, *args):
+        """Call; with ``with_cp``, again in the backward pass."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(function, *args, use_reentrant=False)
+        return function(*args)
 
     def _check_mask(self, x: Tensor, mask: Tensor):
         if not self.supports_mask:
@@ -177,7 +188,7 @@ class AttentionBlock2d(nn.Module):
         )
 
 
-def _masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     """Hand a norm the valid tokens and nothing else; zeros elsewhere."""
     out = torch.zeros_like(x)
     if isinstance(norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)):

@@ -4,6 +4,11 @@ from mmea.registry import MODELS, register_missing
 
 from .build import build_attention
 from .layers import (
+    CATT2d,
+    CATTLayer,
+    CausalAttention,
+    CausalPair2d,
+    CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
     ExternalAttention2d,
@@ -24,6 +29,11 @@ except ImportError as error:
     )
 
 __all__ = [
+    'CATT2d',
+    'CATTLayer',
+    'CBAMGate2d',
+    'CausalAttention',
+    'CausalPair2d',
     'EAFPNHead',
     'EAHead',
     'EANeck',

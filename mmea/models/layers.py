@@ -14,7 +14,14 @@ from torch import nn
 from mmea import layers
 from mmea.registry import MODELS
 
+from .build import build_attention
+
 __all__ = [
+    'CATT2d',
+    'CATTLayer',
+    'CBAMGate2d',
+    'CausalAttention',
+    'CausalPair2d',
     'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
@@ -62,6 +69,37 @@ class ExternalAttention2d(_FromConfigs, layers.ExternalAttention2d):
 @MODELS.register_module()
 class EfficientAttention2d(_FromConfigs, layers.EfficientAttention2d):
     """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class CBAMGate2d(_FromConfigs, layers.CBAMGate2d):
+    """:class:`mmea.layers.CBAMGate2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class CausalPair2d(layers.CausalPair2d):
+    """:class:`mmea.layers.CausalPair2d`; ``gate`` is the config of a layer."""
+
+    def __init__(self, in_channels: int, *, gate: dict | None = None):
+        make = None if gate is None else partial(build_attention, gate)
+        super().__init__(in_channels, gate_layer=make)
+
+
+# These have nothing to configure.
+CausalAttention = MODELS.register_module(module=layers.CausalAttention)
+CATTLayer = MODELS.register_module(module=layers.CATTLayer)
+
+
+@MODELS.register_module()
+class CATT2d(_FromConfigs, layers.CATT2d):
+    """:class:`mmea.layers.CATT2d`; ``in_sample`` is the config of a layer."""
+
+    def __init__(
+        self, in_channels: int, *, in_sample: dict | None = None, **kwargs
+    ):
+        if in_sample is not None:
+            kwargs['in_sample'] = partial(build_attention, in_sample)
+        super().__init__(in_channels, **kwargs)
 
 
 @MODELS.register_module()

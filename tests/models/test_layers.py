@@ -198,3 +198,40 @@ def test_multihead_refuses_cross_attention():
     x, memory = torch.randn(2, 7, 1, 8)
     with pytest.raises(ValueError, match='no cross-attention.*a key that'):
         block(x, memory, memory)
+
+
+def test_causal_pair_with_a_gate_from_a_config():
+    pair = MODELS.build(
+        dict(
+            type='mmea.CausalPair2d',
+            in_channels=8,
+            gate=dict(type='mmea.EfficientAttention2d', residual=False),
+        )
+    )
+    assert isinstance(pair.gate, layers.EfficientAttention2d)
+    x = torch.randn(1, 8, 3, 5)
+    torch.testing.assert_close(sum(pair(x)), x)
+    causal = MODELS.build(
+        dict(type='mmea.CausalAttention', embed_dims=8, num_heads=2)
+    )
+    assert isinstance(causal, layers.CausalAttention)
+
+
+def test_catt_with_a_member_from_a_config():
+    layer = build_attention(
+        dict(
+            type='mmea.CATT2d',
+            dictionary_size=4,
+            in_sample=dict(type='mmea.ExternalAttention2d', num_slots=3),
+            norm_cfg=dict(type='BN'),
+        ),
+        in_channels=8,
+    )
+    assert isinstance(layer.in_sample, layers.ExternalAttention2d)
+    assert isinstance(layer.norm, nn.BatchNorm2d)
+    x = torch.randn(2, 8, 3, 5)
+    assert torch.equal(layer(x), x)
+    token_layer = MODELS.build(
+        dict(type='mmea.CATTLayer', embed_dims=8, num_heads=2)
+    )
+    assert isinstance(token_layer, layers.CATTLayer)
