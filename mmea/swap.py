@@ -6,6 +6,7 @@ Classes of the stack are known by name, so that neither mmseg nor mmdet needs
 to be there.
 """
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -539,7 +540,7 @@ def _build(
     if kind in _MAPS:
         if _is_for_tokens(target):
             return None, f'{target["type"]} is for tokens, and this is a map'
-        return _check(build_attention(target, module.in_channels)), None
+        return _member(target, module.in_channels), None
     width = _width(module)
     if _is_for_tokens(target):
         heads = getattr(module, 'w_msa', module).num_heads
@@ -552,23 +553,23 @@ def _build(
             )
         )
         return _ADAPTERS[kind](member, module, width), None
-    bare = _check(build_attention(dict(target, residual=False), width))
-    name = type(bare).__name__
+    member = _member(target, width)
+    name = type(member).__name__
     if kind not in ('MultiheadAttention', 'torch.nn.MultiheadAttention'):
-        return _ADAPTERS[kind](bare, module, width), None
-    if not _order_free(bare):
+        return _ADAPTERS[kind](member, module, width), None
+    if not _order_free(member):
         return None, (
             f'{name} depends on where its pixels are, and these tokens come '
             'without height and width'
         )
-    if not bare.supports_mask and any(
+    if not member.supports_mask and any(
         'padding_mask' in param for param in _parameters(layer)
     ):
         return None, (
             f'{name} takes no padding mask, and {type(layer).__name__} may '
             'hand it one'
         )
-    return _ADAPTERS[kind](bare, module, width), None
+    return _ADAPTERS[kind](member, module, width), None
 
 
 def _is_for_tokens(target: dict) -> bool:
@@ -581,7 +582,9 @@ def _is_for_tokens(target: dict) -> bool:
     )
 
 
-def _check(member: nn.Module) -> AttentionBlock2d:
+def _member(target: dict, channels: int) -> AttentionBlock2d:
+    # A gate has no residual by default, but what is replaced has one.
+    member = build_attention(dict(target, residual=True), channels)
     if not isinstance(member, AttentionBlock2d):
         raise ValueError(
             f'target {type(member).__name__} is no layer of mmea for maps '
@@ -602,10 +605,14 @@ def _width(module: nn.Module) -> int:
 def _order_free(member: AttentionBlock2d) -> bool:
     """Whether tokens may be laid out as any map; seen by trying.
 
-    Asked before the start at zero, when every output is alike.
+    With random parameters: as they start, all outputs may be alike.
     """
-    member.eval()
+    member = copy.deepcopy(member).eval()
     generator = torch.Generator().manual_seed(0)
+    for param in member.parameters():
+        # So small that no softmax is sharp, which would blow up rounding.
+        std = param[0].numel() ** -0.5
+        nn.init.normal_(param, std=std, generator=generator)
     x = torch.randn(1, member.in_channels, 12, 1, generator=generator)
     order = torch.randperm(12, generator=generator)
     try:
@@ -615,8 +622,6 @@ def _order_free(member: AttentionBlock2d) -> bool:
         outs += [member(x[:, :, order])[:, :, order.argsort()].flatten(2)]
     except (RuntimeError, ValueError):  # not for every size of map
         return False
-    finally:
-        member.train()
     want = want.flatten(2)
     return all(torch.allclose(out, want, 1e-3, 1e-4) for out in outs)
 
@@ -625,9 +630,9 @@ class TokenAttention(nn.Module):
     """A member on tokens, called as what it replaces.
 
     Args:
-        attention (nn.Module): An AttentionBlock2d built with
-            ``residual=False``, or one that is called as mmcv's
-            MultiheadAttention with ``batch_first``.
+        attention (nn.Module): An AttentionBlock2d, which runs without its
+            residual, or one that is called as mmcv's MultiheadAttention with
+            ``batch_first``.
         host (nn.Module): What is replaced; its dropout is kept.
         embed_dims (int): Channels C.
     """
@@ -647,8 +652,8 @@ class TokenAttention(nn.Module):
         if not isinstance(self.attention, AttentionBlock2d):
             self.attention.init_weights()
             return
-        # The host adds the residual, so the member starts as with its own:
-        # at zero.
+        # The host adds the residual, so the member is built and starts as with
+        # its own: at zero.
         self.attention.residual = True
         self.attention.reset_parameters()
         self.attention.residual = False

@@ -739,6 +739,9 @@ class TestRules:
             dict(type='mmea.StandAloneAttention2d'),
             dict(type='mmea.HaloAttention2d'),
             dict(type='mmea.ELSA2d'),
+            dict(
+                type='mmea.CBAMGate2d', norm_cfg=dict(type='GN', num_groups=2)
+            ),
         ],
         ids=lambda target: target['type'],
     )
@@ -746,18 +749,22 @@ class TestRules:
         """What depends on the map needs tokens with height and width."""
         mit = pytest.importorskip('mmseg.models.backbones.mit')
         host = Host(
+            map=NonLocal2d(8),
             attn=mit.EfficientMultiheadAttention(8, 2),
             self_attn=MultiheadAttention(8, 2),
         )
         report = swap_attention(host, [dict(source='any', target=target)])
         x = torch.randn(2, 6, 8)
         torch.testing.assert_close(host.attn(x, (2, 3)), x)  # starts at zero
-        assert [s.name for s in report.replaced] == ['attn']
+        x = x.mT.unflatten(2, (2, 3))
+        torch.testing.assert_close(host.map(x), x)
+        assert [s.name for s in report.replaced] == ['map', 'attn']
         assert 'height and width' in left_because(report)['self_attn']
 
     @pytest.mark.parametrize(
         'kind',
         [
+            'CATT2d',
             'EfficientAttention2d',
             'LinearAttention2d',
             'NonLocal2d',
@@ -765,6 +772,10 @@ class TestRules:
         ],
     )
     def test_every_member(self, kind):
+        wide = Host(self_attn=MultiheadAttention(768, 2))
+        target = dict(type=f'mmea.{kind}')
+        report = swap_attention(wide, [dict(source='any', target=target)])
+        assert len(report.replaced) == 1
         attn = MultiheadAttention(8, 2, batch_first=True)
         host = Host(a=NonLocal2d(8), self_attn=attn)
         target = dict(type=f'mmea.{kind}')
@@ -805,8 +816,13 @@ class TestRules:
                 'b: attention.type=.*not registered',
             ),
             (
-                dict(source='any', target=dict(type='ContextBlock', ratio=1)),
-                'b: target ContextBlock is no layer of mmea for maps',
+                dict(source='any', target=dict(type='Conv2d')),
+                'b: .*residual is no argument of',
+            ),
+            (
+                # It could not start as the identity.
+                dict(source='any', target=dict(type='mmea.CBAMGate2d')),
+                'b: no weight of a gate makes it zero',
             ),
             (
                 dict(source='any', target=dict(EA, num_slots=0)),
