@@ -611,7 +611,7 @@ def _order_free(member: AttentionBlock2d) -> bool:
     generator = torch.Generator().manual_seed(0)
     for param in member.parameters():
         # So small that no softmax is sharp, which would blow up rounding.
-        std = param[0].numel() ** -0.5
+        std = max(param.shape[1:].numel(), 1) ** -0.5
         nn.init.normal_(param, std=std, generator=generator)
     x = torch.randn(1, member.in_channels, 12, 1, generator=generator)
     order = torch.randperm(12, generator=generator)
