@@ -4,11 +4,19 @@ This module stays light: it imports no torch and no OpenMMLab package, because
 configs, set-up and mmengine's registry look-up all import it.
 """
 
+from importlib import import_module
 from pathlib import Path
 
-__all__ = ['__version__', 'config', 'configs']
+__all__ = ['__version__', 'config', 'configs', 'swap_attention']
 
 __version__ = '0.1.0'
+
+
+def __getattr__(name: str):
+    # torch and mmengine are imported by whoever asks for it.
+    if name == 'swap_attention':
+        return import_module('mmea.swap').swap_attention
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def _config_root() -> Path:

@@ -27,11 +27,13 @@ __all__ = [
 ]
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope='mmea', locations=[location])
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(
+        name, parent=parent, scope='mmea', locations=list(locations)
+    )
 
 
-MODELS = _child('model', MMENGINE_MODELS, 'mmea.models')
+MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap')
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmea.datasets')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine')

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mmea import test, train
 from mmea.engine.checkpoint import load_checkpoint
@@ -141,6 +142,44 @@ def test_train_resume_and_test(detection, run):
         results = pickle.load(file)
     assert [r['img_id'] for r in results] == [0, 1, 2, 3]
     assert len(list(Path('show').rglob('*.png'))) == 4
+
+
+def test_swapped_plugin(detection, run):
+    """Train by --swap-attention; both forms of the config open again."""
+    from mmdet.apis import inference_detector, init_detector
+
+    # Another plugin, on one stage, for the swap to find.
+    Path('boxes.py').write_text(
+        CONFIG.replace(
+            'plugins=[dict(cfg=attention,',
+            "plugins=[dict(cfg=dict(type='NonLocal2d'),",
+        )
+    )
+    swap = ('--swap-attention', 'mmea.ExternalAttention2d')
+    name = 'backbone.layer4.0.nonlocal_block.out_proj.weight'
+    detection(*swap)
+    first, last = (
+        load_checkpoint(f'work/iter_{i}.pth')['state_dict'][name]
+        for i in (1, 3)
+    )
+    assert (first - last).abs().max() > 0
+    run(test.main, 'work/boxes.py', 'work/iter_3.pth', '--work-dir', 'test')
+    Path('nested.py').write_text(
+        "_base_ = './boxes.py'\n"
+        "model = dict(_delete_=True, type='mmea.SwapAttention',\n"
+        '             model={{_base_.model}},\n'
+        "             rules=[dict(source='NonLocal2d', target=dict(\n"
+        "                 type='mmea.ExternalAttention2d'))])\n"
+    )
+    image = cv2.imread('data/images/0.png')
+    results = []
+    for config, options in [('work/boxes.py', None), ('nested.py', {})]:
+        model = init_detector(
+            config, 'work/iter_3.pth', device='cpu', cfg_options=options
+        )
+        torch.testing.assert_close(model.state_dict()[name], last)
+        results.append(inference_detector(model, image).pred_instances.bboxes)
+    torch.testing.assert_close(*results)
 
 
 def test_missing_annotations(detection):

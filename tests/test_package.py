@@ -22,6 +22,7 @@ HEAVY = ('torch', 'torchvision', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
 FLOORS = {
     '__init__': -1,
     'errors': 0,
+    'measure': 0,
     'registry': 0,
     'ops': 1,
     'layers': 2,
@@ -154,7 +155,15 @@ def test_public_names():
         if isinstance(node, ast.Assign) and node.targets[0].id == '__all__'
     ]
     assert [ast.literal_eval(v) for v in values] == [mmea.__all__]
-    assert mmea.__all__ == ['__version__', 'config', 'configs']
+    assert mmea.__all__ == [
+        '__version__',
+        'config',
+        'configs',
+        'swap_attention',
+    ]
+    assert all(hasattr(mmea, name) for name in mmea.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'swop'"):
+        mmea.swop  # noqa: B018
     assert re.fullmatch(r'\d+\.\d+\.\d+\w*', mmea.__version__)
 
 

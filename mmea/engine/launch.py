@@ -32,13 +32,21 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         '--work-dir',
         help='folder of logs and checkpoints (default: work_dirs/CONFIG, '
-        'with --demo work_dirs/CONFIG_demo)',
+        'with --demo work_dirs/CONFIG_demo, with --swap-attention '
+        'mmea.X work_dirs/CONFIG_X)',
     )
     parser.add_argument(
         '--demo',
         action='store_true',
         help='use small scenes that mmea renders, a light backbone and a '
         'short schedule: configs/_base_/demo says what changes',
+    )
+    parser.add_argument(
+        '--swap-attention',
+        metavar='TYPE',
+        help='replace non-local blocks and self-attention of the model by '
+        'this layer, such as mmea.ExternalAttention2d; model.rules.0.target '
+        'of --cfg-options sets its arguments',
     )
     parser.add_argument(
         '--cfg-options',
@@ -97,11 +105,12 @@ def command(main):
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name and apply them to it.
 
-    Order: the file, then ``--demo``, then ``--cfg-options``; ``--work-dir``
-    and ``--launcher`` last.
+    Order: the file, then ``--demo``, ``--swap-attention`` and
+    ``--cfg-options``; ``--work-dir`` and ``--launcher`` last.
 
     Raises:
-        UserError: No such config, or one without a demo.
+        UserError: No such config, one without a demo, or one whose attention
+            is swapped already.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = args.config
@@ -115,15 +124,19 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(path)
     if args.demo:
         _apply_demo(cfg)
+    if args.swap_attention:
+        _swap_attention(cfg, args.swap_attention)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
-    elif args.demo or not cfg.get('work_dir'):
-        cfg.work_dir = os.path.join(
-            'work_dirs', Path(path).stem + ('_demo' if args.demo else '')
-        )
+    elif args.demo or args.swap_attention or not cfg.get('work_dir'):
+        name = Path(path).stem + ('_demo' if args.demo else '')
+        if args.swap_attention:
+            # Its checkpoints are of another architecture.
+            name += '_' + args.swap_attention.rpartition('.')[2]
+        cfg.work_dir = os.path.join('work_dirs', name)
     return cfg
 
 
@@ -139,6 +152,26 @@ def _apply_demo(cfg: Config):
     for name in names:
         demo = Config.fromfile(mmea.config(name))
         cfg.merge_from_dict(demo.to_dict(), allow_list_keys=False)
+
+
+def _swap_attention(cfg: Config, target: str):
+    """Write mmea.SwapAttention around the config's model.
+
+    The model's keys stay where they are, beside ``rules``, so that options
+    and tools that look for model.backbone still find it.
+    """
+    if cfg.model.type == 'mmea.SwapAttention':
+        raise UserError(
+            f'{cfg.filename} swaps the attention itself, by model.rules; '
+            'change those instead of --swap-attention'
+        )
+    own = ('type', '_scope_', 'model', 'rules', 'input_size')
+    inner = {key: cfg.model.pop(key) for key in own if key in cfg.model}
+    cfg.model.update(
+        type='mmea.SwapAttention',
+        model=inner,
+        rules=[dict(source='any', target=dict(type=target))],
+    )
 
 
 def build_runner(cfg: Config, *loaders: str) -> Runner:
