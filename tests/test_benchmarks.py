@@ -17,7 +17,7 @@ def test_command(tmp_path):
     subprocess.run(
         [
             sys.executable,
-            *('-m', 'benchmarks.run', '--sizes', '4', '8'),
+            *('-m', 'benchmarks.run', '--sizes', '8', '16'),
             *('--processes', '2', '--rounds', '1'),
             *('--parts', 'blocks', 'surroundings', '--out', str(tmp_path)),
         ],
@@ -32,12 +32,12 @@ def test_command(tmp_path):
     with open(folder / 'table.csv', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     found = {(r['name'], r['size'], r['mode']): r for r in rows}
-    ours = found['external, low-rank (default)', '8', 'training']
-    published = found['external, published form', '8', 'training']
+    ours = found['external, low-rank (default)', '16', 'training']
+    published = found['external, published form', '16', 'training']
     assert ours['processes'] == '2' and float(ours['seconds']) > 0
     assert float(ours['saved']) < float(published['saved'])
-    assert found['external, published form', '8', 'inference']['macs'] == str(
-        2 * (512 * 512 + 512 * 64) * 64
+    assert found['external, published form', '16', 'inference']['macs'] == str(
+        2 * (512 * 512 + 512 * 64) * 256
     )
     text = (folder / 'README.md').read_text(encoding='utf-8')
     for name in ('non-local', 'efficient attention', 'exponent', 'folded'):
