@@ -55,6 +55,14 @@ def write_images(root: Path, split: str, number: int):
         cv2.imwrite(f'{root}/annotations/{split}/{i}.png', labels)
 
 
+@pytest.fixture(autouse=True)
+def no_scope_of_another_test():
+    """A default scope outlives the test that sets it."""
+    from mmengine.registry import DefaultScope
+
+    DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """The folder, which is the working directory too; config: tiny.py."""
