@@ -3,9 +3,12 @@
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
-from mmea.engine.checkpoint import check_checkpoint, use_safe_loading
+from mmea.engine.checkpoint import (
+    check_checkpoint,
+    find_checkpoint,
+    use_safe_loading,
+)
 from mmea.engine.launch import build_runner, command, make_parser, read_config
 from mmea.errors import UserError
 
@@ -37,7 +40,7 @@ def main(argv: list[str] | None = None):
     args = parser.parse_args(argv)
     use_safe_loading()
     cfg = read_config(args)
-    cfg.load_from = args.checkpoint or find_latest_checkpoint(cfg.work_dir)
+    cfg.load_from = args.checkpoint or find_checkpoint(cfg.work_dir)
     if cfg.load_from is None:
         raise UserError(
             f'no checkpoint in {cfg.work_dir}: name one after '

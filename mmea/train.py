@@ -2,9 +2,12 @@
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
-from mmea.engine.checkpoint import check_checkpoint, use_safe_loading
+from mmea.engine.checkpoint import (
+    check_checkpoint,
+    find_checkpoint,
+    use_safe_loading,
+)
 from mmea.engine.launch import build_runner, command, make_parser, read_config
 from mmea.errors import UserError
 
@@ -63,8 +66,9 @@ def _resume(cfg: Config, resume: str):
     cfg.resume = True
     cfg.load_from = resume
     if resume == 'auto':
-        cfg.load_from = find_latest_checkpoint(cfg.work_dir)
+        cfg.load_from = find_checkpoint(cfg.work_dir)
         if cfg.load_from is None:
+            cfg.resume = False  # or the Runner looks once more
             print(f'No checkpoint in {cfg.work_dir}: starting anew')
 
 

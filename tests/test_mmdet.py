@@ -1,7 +1,13 @@
 """The same tools, neck and plugin on a config of mmdet."""
 
+import contextlib
+import io
 import json
 import pickle
+import re
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +20,8 @@ from mmea import test, train
 from mmea.engine.checkpoint import load_checkpoint
 
 pytest.importorskip('mmdet.models')
+
+ROOT = Path(__file__).resolve().parents[1]
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -102,7 +110,7 @@ def detection(tmp_path, monkeypatch, run):
                 iscrowd=0,
                 bbox=[x, y, w, h],
                 area=w * h,
-                segmentation=[],
+                segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
             )
         )
     categories = [dict(id=1, name='dark'), dict(id=2, name='bright')]
@@ -191,3 +199,175 @@ def test_out_must_be_a_pickle(detection, run):
     Path('x.pth').touch()
     with pytest.raises(SystemExit, match='--out must end in .pkl'):
         run(test.main, 'boxes.py', 'x.pth', '--out', 'folder')
+
+
+def test_number_of_classes(detection):
+    with pytest.raises(
+        SystemExit,
+        match=r'^error: model.bbox_head.num_classes is 3, the data set has 2 '
+        r'classes \(train_dataloader.dataset.metainfo.classes\); set '
+        r'model.bbox_head.num_classes=2$',
+    ):
+        detection('--cfg-options', 'model.bbox_head.num_classes=3')
+
+
+MASK_RCNN = """
+_base_ = __import__('mmea').config(
+    'nwpu/mask-rcnn_r18-w32_fpn_nwpu-256x256.py')
+model = dict(roi_head=dict(bbox_head=dict(num_classes=2),
+                           mask_head=dict(num_classes=2)))
+pipeline = [dict(type='mmea.LoadImage'),
+            dict(type='Resize', scale=(64, 64)),  # as they are
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='PackDetInputs', meta_keys=(
+                'img_id', 'img_path', 'ori_shape', 'img_shape',
+                'scale_factor'))]
+data = dict(num_workers=0, persistent_workers=False, dataset=dict(
+    data_root='data', ann_file='boxes.json', pipeline=pipeline,
+    metainfo=dict(_delete_=True, classes=('dark', 'bright'))))
+train_dataloader = data
+val_dataloader = data
+test_dataloader = data
+val_evaluator = dict(ann_file='data/boxes.json')
+test_evaluator = val_evaluator
+param_scheduler = [dict(type='ConstantLR', factor=1, by_epoch=False)]
+train_cfg = dict(max_iters=25, val_interval=100)
+default_hooks = dict(checkpoint=dict(interval=25))
+"""
+
+
+def average_precision(predictions, kind):
+    """AP and AP50 by pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO('data/boxes.json')
+        found = COCOeval(truth, truth.loadRes(predictions), kind)
+        found.evaluate()
+        found.accumulate()
+        found.summarize()
+    return found.stats[:2]
+
+
+def test_boxes_masks_and_result_files(detection, run):
+    Path('masks.py').write_text(MASK_RCNN)
+    run(train.main, 'masks.py', '--work-dir', 'work')
+    # The command itself, in a process of its own.
+    subprocess.run(
+        [
+            *(sys.executable, ROOT / 'tools/test.py', 'masks.py'),
+            *('--work-dir', 'work', '--out', 'out/masks.pkl'),
+            *('--cfg-options', 'test_evaluator.outfile_prefix=out/coco/val'),
+        ],
+        check=True,
+    )
+    log = max(Path('work').rglob('*.log'), key=lambda p: p.stat().st_mtime)
+    metrics = dict(re.findall(r'coco/(\w+): ([\d.]+)', log.read_text()))
+    with open('out/masks.pkl', 'rb') as file:
+        samples = pickle.load(file)
+    for kind in ('bbox', 'segm'):
+        want = [float(metrics[f'{kind}_{name}']) for name in ('mAP', 'mAP_50')]
+        assert want[1] > 0.3  # four images, nearly learned
+        dumped = f'out/coco/val.{kind}.json'
+        assert average_precision(dumped, kind) == pytest.approx(want, abs=1e-3)
+        pickled = []
+        for sample in samples:
+            found = sample['pred_instances']
+            for i, (x1, y1, x2, y2) in enumerate(found['bboxes'].tolist()):
+                entry = dict(
+                    image_id=sample['img_id'],
+                    category_id=int(found['labels'][i]) + 1,
+                    score=float(found['scores'][i]),
+                )
+                if kind == 'bbox':
+                    entry['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+                else:
+                    entry['segmentation'] = found['masks'][i]
+                pickled.append(entry)
+        assert average_precision(pickled, kind) == pytest.approx(
+            want, abs=1e-3
+        )
+
+
+KILLER = """
+import os
+import signal
+
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class Killer(Hook):
+    '''SIGKILL before an iteration, or half-way through saving a file.'''
+
+    def __init__(self, iteration=None, saving=None):
+        self.iteration = iteration
+        if saving:
+            def put(backend, obj, path):
+                if not path.endswith(saving):
+                    return write(backend, obj, path)
+                write(backend, obj[:len(obj) // 2], path)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            write, LocalBackend.put = LocalBackend.put, put
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+LOOP = """
+_base_ = './boxes.py'
+custom_imports = dict(imports=['killer'])
+custom_hooks = [dict(type='Killer')]
+optim_wrapper = dict(optimizer=dict(lr=0.01, momentum=0.9))
+"""
+LOOPS = {
+    'iter': """
+train_dataloader = dict(sampler=dict(shuffle=True))
+train_cfg = dict(max_iters=8)
+default_hooks = dict(checkpoint=dict(interval=2))
+""",
+    'epoch': """
+train_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=True))
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=4,
+                 val_interval=100)
+default_hooks = dict(checkpoint=dict(by_epoch=True))
+log_processor = dict(by_epoch=True)
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ('loop', 'saved', 'half', 'last'),
+    [('iter', 4, 6, 8), ('epoch', 2, 3, 4)],
+)
+def test_killed_run_resumes(detection, run, loop, saved, half, last):
+    """Killed twice, it ends with the weights of a run left in peace."""
+    Path('killer.py').write_text(KILLER)
+    Path('loop.py').write_text(LOOP + LOOPS[loop])
+
+    def killed(*args):
+        command = [sys.executable, ROOT / 'tools/train.py', 'loop.py']
+        done = subprocess.run([*command, '--work-dir', 'work', *args])
+        assert done.returncode == -signal.SIGKILL
+        name = Path(Path('work/last_checkpoint').read_text()).name
+        assert name == f'{loop}_{saved}.pth'
+
+    # The sixth iteration; an epoch has two.
+    killed('--cfg-options', 'custom_hooks.0.iteration=5')
+    file = f'{loop}_{half}.pth'
+    killed('--resume', '--cfg-options', f'custom_hooks.0.saving={file}')
+    assert Path('work', file).exists()
+    run(train.main, 'loop.py', '--work-dir', 'work', '--resume')
+    run(train.main, 'loop.py', '--work-dir', 'straight')
+    got, want = (
+        load_checkpoint(f'{folder}/{loop}_{last}.pth')['state_dict']
+        for folder in ('work', 'straight')
+    )
+    assert got.keys() == want.keys()
+    for key in want:
+        torch.testing.assert_close(got[key], want[key], msg=key)

@@ -87,10 +87,10 @@ def test_amp_refuses_another_wrapper(train, capsys):
 DEMO = ('ea_fpn_ade20k.py', '--demo', '--cfg-options')
 
 
-def last_metrics(folder) -> dict[str, float]:
-    """Of the last evaluation in a work dir, in percent."""
+def last_metrics(folder, key='mIoU:') -> dict[str, float]:
+    """Of the last evaluation in a work dir."""
     (log,) = Path(folder).rglob('*.log')
-    line = [la for la in log.read_text().splitlines() if 'mIoU:' in la][-1]
+    line = [la for la in log.read_text().splitlines() if key in la][-1]
     return {k: float(v) for k, v in re.findall(r'(\w+): ([\d.]+)', line)}
 
 
@@ -121,6 +121,47 @@ def test_demo_reaches_its_target(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     run(main, *DEMO[:2])
     assert last_metrics('work_dirs')['mIoU'] >= 70
+
+
+DET_DEMO = ('mask_rcnn/ea_mask-rcnn_r50_fpn_1x_coco.py', '--demo')
+
+
+def test_detection_demo(tmp_path, monkeypatch, run):
+    pytest.importorskip('mmdet.models')
+    monkeypatch.chdir(tmp_path)
+    options = (
+        '--cfg-options',
+        'demo_scenes.num_train=8',
+        'demo_scenes.num_val=3',
+        'demo_scenes.size=(96,112)',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        # After so few steps all scores are low.
+        'model.test_cfg.rcnn.score_thr=0.0',
+    )
+    run(main, *DET_DEMO, *options)
+    scenes = sorted(Path('data/demo/coco').rglob('*.jpg'))
+    assert len(scenes) == 8 + 3
+    assert cv2.imread(str(scenes[0])).shape == (96, 112, 3)
+    work = Path('work_dirs/ea_mask-rcnn_r50_fpn_1x_coco_demo')
+    assert (work / 'predictions.png').is_file()
+    (log,) = work.rglob('*.log')
+    text = log.read_text()
+    table = [line.split('|') for line in text.splitlines() if '| ' in line]
+    names = {row[1].strip() for row in table if len(row) > 3}
+    assert {'category', 'car'} < names and 'bicycle' not in names
+    assert 'coco/bbox_mAP_50:' in text and 'coco/segm_mAP_50:' in text
+    assert 'predictions.png' in text
+
+
+@pytest.mark.slow
+def test_detection_demo_reaches_its_target(tmp_path, monkeypatch, run):
+    pytest.importorskip('mmdet.models')
+    monkeypatch.chdir(tmp_path)
+    run(main, *DET_DEMO)
+    metrics = last_metrics('work_dirs', 'coco/bbox_mAP:')
+    assert metrics['bbox_mAP_50'] >= 0.3
+    assert metrics['segm_mAP_50'] >= 0.3
 
 
 HOOK = """

@@ -1,8 +1,8 @@
 """Write the demo scenes in the layout of a real data set.
 
 ``python -m mmea.datasets.demo ade20k data/demo`` gives a folder that the
-data set classes of mmseg read as if it were the real one: the same places,
-file names and class ids.
+data set classes of mmseg and mmdet read as if it were the real one: the same
+places, file names and class ids.
 """
 
 import argparse
@@ -10,165 +10,20 @@ import json
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
-from .scenes import check_at_least, check_size, render_scene, scene_classes
+from .layouts import LAYOUTS
+from .scenes import check_at_least, check_size, render_scene
 
-__all__ = ['CLASS_IDS', 'LAYOUTS', 'MANIFEST', 'write_demo']
+__all__ = ['FIRST_VAL', 'MANIFEST', 'write_demo']
 
 MANIFEST = 'mmea_demo.json'
 FORMAT = 1  # raise it when the same arguments give other files
 # Validation scenes count from here, so they are never training scenes and
 # stay the same whatever the number of those.
 FIRST_VAL = 2**20
-IGNORED = 255
-
-# Ids in the annotation files. Cityscapes: the train ids.
-CLASS_IDS = dict(
-    ade20k=dict(
-        sky=3,
-        mountain=17,
-        grass=10,
-        road=7,
-        sea=27,
-        building=2,
-        tree=5,
-        car=21,
-        boat=77,
-        person=13,
-    ),
-    cityscapes=dict(
-        road=0,
-        sidewalk=1,
-        building=2,
-        vegetation=8,
-        terrain=9,
-        sky=10,
-        person=11,
-        rider=12,
-        car=13,
-        bicycle=18,
-    ),
-    voc=dict(
-        background=0,
-        aeroplane=1,
-        bird=3,
-        boat=4,
-        bus=6,
-        car=7,
-        person=15,
-        sheep=17,
-    ),
-)
-_CITYSCAPES_LABEL_IDS = dict(
-    road=7,
-    sidewalk=8,
-    building=11,
-    vegetation=21,
-    terrain=22,
-    sky=23,
-    person=24,
-    rider=25,
-    car=26,
-    bicycle=33,
-)
-
-
-def _save(array, path, *, palette=None, **kwargs):
-    picture = Image.fromarray(array)
-    if palette is not None:
-        picture.putpalette(palette.tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, **kwargs)
-
-
-def _translate(scene, layout, ids):
-    """Scene labels to the ids of the data set: uint8 (H, W)."""
-    table = [ids[name] for name in scene_classes(layout)]
-    return np.array(table, np.uint8)[scene.labels]
-
-
-# One writer per layout: write(root, split, number, scene), split 'train' or
-# 'val', number from 0.
-
-
-def _write_ade20k(root, split, number, scene):
-    folder = dict(train='training', val='validation')[split]
-    name = f'ADE_{split}_{number + 1:08d}'
-    _save(scene.image, root / f'images/{folder}/{name}.jpg', quality=95)
-    ids = _translate(scene, 'ade20k', CLASS_IDS['ade20k'])
-    _save(ids, root / f'annotations/{folder}/{name}.png')
-
-
-def _write_cityscapes(root, split, number, scene):
-    name = f'{split}/demo/demo_{number:06d}_000019'
-    _save(scene.image, root / f'leftImg8bit/{name}_leftImg8bit.png')
-    for suffix, ids in (
-        ('labelTrainIds', CLASS_IDS['cityscapes']),
-        ('labelIds', _CITYSCAPES_LABEL_IDS),
-    ):
-        _save(
-            _translate(scene, 'cityscapes', ids),
-            root / f'gtFine/{name}_gtFine_{suffix}.png',
-        )
-
-
-def _voc_palette():
-    """Colours of Pascal VOC: the bits of an id, dealt to R, G and B."""
-    ids = np.arange(256, dtype=np.uint8)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        palette[:, bit % 3] |= (ids >> bit & 1) << (7 - bit // 3)
-    return palette
-
-
-def _write_voc(root, split, number, scene):
-    name = f'{dict(train=2012, val=2013)[split]}_{number:06d}'
-    _save(scene.image, root / f'JPEGImages/{name}.jpg', quality=95)
-    ids = _translate(scene, 'voc', CLASS_IDS['voc'])
-    lists = [split, 'trainval']
-    if split == 'train' and number % 2 == 0:
-        # Half of the scenes once more, as in the augmented set: plain ids,
-        # no palette, no borders.
-        _save(ids, root / f'SegmentationClassAug/{name}.png')
-        lists.append('aug')
-    for instance in scene.instances:
-        if instance.label:
-            mask = instance.mask.astype(np.uint8)
-            ids[cv2.dilate(mask, None) > cv2.erode(mask, None)] = IGNORED
-    _save(ids, root / f'SegmentationClass/{name}.png', palette=_voc_palette())
-    folder = root / 'ImageSets/Segmentation'
-    folder.mkdir(parents=True, exist_ok=True)
-    for stem in lists:
-        with open(folder / f'{stem}.txt', 'a') as file:
-            file.write(f'{name}\n')
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How scenes become files.
-
-    Attributes:
-        write (callable): Takes root folder, split, number and scene.
-        size (tuple[int]): Default (H, W) in pixels.
-    """
-
-    write: Callable
-    size: tuple[int, int] = (128, 128)
-
-
-LAYOUTS: dict[str, Layout] = dict(
-    ade20k=Layout(_write_ade20k),
-    cityscapes=Layout(_write_cityscapes, size=(128, 256)),
-    voc=Layout(_write_voc),
-)
 
 
 def _files(root):
@@ -219,15 +74,18 @@ def _check_ours(root):
 
 def _render(root, made):
     """Write all files of a demo set below root, the manifest last."""
-    layout = made['layout']
+    layout = LAYOUTS[made['layout']]
+    records = dict(train=[], val=[])
     tasks = [('train', i, i) for i in range(made['num_train'])]
     tasks += [('val', i, FIRST_VAL + i) for i in range(made['num_val'])]
-    print(f'Rendering the {layout} demo scenes', flush=True)
+    print(f'Rendering the {made["layout"]} demo scenes', flush=True)
     for split, number, index in track_iter_progress(tasks, file=sys.stdout):
         scene = render_scene(
-            layout, index, size=made['size'], seed=made['seed']
+            made['layout'], index, size=made['size'], seed=made['seed']
         )
-        LAYOUTS[layout].write(root, split, number, scene)
+        records[split].append(layout.write(root, split, number, scene))
+    if layout.finish is not None:
+        layout.finish(root, records)
     manifest = dict(made=made, files=_files(root))
     (root / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -243,10 +101,12 @@ def write_demo(
     was changed since, nothing is touched and an error raised.
 
     In the VOC layout ``train.txt`` lists all training scenes, and
-    ``aug.txt`` every second one once more, with ``SegmentationClassAug``.
+    ``aug.txt`` every second one once more, with ``SegmentationClassAug``. The
+    COCO layout has boxes and polygons of COCO 2017's train and val split;
+    objects of which fewer than 32 pixels are visible are left out.
 
     Args:
-        layout (str): ``'ade20k'``, ``'cityscapes'`` or ``'voc'``.
+        layout (str): ``'ade20k'``, ``'cityscapes'``, ``'coco'`` or ``'voc'``.
         out_dir (str | Path): The data set's root, as in ``data_root``. Its
             parent must be writable.
         num_train (int): Training scenes, at least 1. Default: 240.

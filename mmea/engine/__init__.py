@@ -3,7 +3,14 @@
 from mmea.registry import METRICS, register_missing
 
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
-from .hooks import SegLabelCheckHook, SegPictureHook
+from .hooks import DetPictureHook, SegLabelCheckHook, SegPictureHook
+
+try:
+    from .present_coco_metric import PresentCocoMetric
+except ImportError as error:
+    (PresentCocoMetric,) = register_missing(
+        METRICS, ['PresentCocoMetric'], 'mmdet', error
+    )
 
 try:
     from .present_iou_metric import PresentIoUMetric
@@ -14,6 +21,8 @@ except ImportError as error:
 
 __all__ = [
     'CPUAmpOptimWrapper',
+    'DetPictureHook',
+    'PresentCocoMetric',
     'PresentIoUMetric',
     'SegLabelCheckHook',
     'SegPictureHook',

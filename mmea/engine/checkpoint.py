@@ -10,6 +10,7 @@ methods takes its place, so that resuming works too.
 
 import os
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,17 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import nn
 
 from mmea.errors import UserError
 
-__all__ = ['check_checkpoint', 'load_checkpoint', 'use_safe_loading']
+__all__ = [
+    'check_checkpoint',
+    'find_checkpoint',
+    'load_checkpoint',
+    'use_safe_loading',
+]
 
 
 # The attributes that checkpoints of mmengine name, and no others.
@@ -123,6 +129,44 @@ def use_safe_loading():
 
 def _load_from_local(filename: str, map_location=None) -> dict:
     return load_checkpoint(filename, map_location)
+
+
+def find_checkpoint(work_dir: str) -> str | None:
+    """Find the latest complete checkpoint of a work dir.
+
+    mmengine writes a checkpoint in place, then its name to
+    ``last_checkpoint``. A run that is killed meanwhile leaves half a file or
+    no name; then the newest complete checkpoint of the folder is taken.
+
+    Args:
+        work_dir (str): Folder of a training.
+
+    Returns:
+        str | None: Path of the checkpoint, None if there is none.
+    """
+    named = find_latest_checkpoint(work_dir)
+    if named and _is_complete(Path(named)):
+        return named
+    others = [
+        path
+        for path in Path(work_dir).glob('*.pth')
+        # Not the best_*.pth: they have no state of the optimiser.
+        if re.fullmatch(r'(epoch|iter)_\d+', path.stem) and _is_complete(path)
+    ]
+    if not others:
+        return None
+    latest = max(others, key=lambda path: path.stat().st_mtime)
+    print(
+        f'last_checkpoint in {work_dir} names no complete file '
+        f'({named or "none"}): taking {latest}'
+    )
+    return str(latest)
+
+
+def _is_complete(path: Path) -> bool:
+    # torch writes a zip archive, whose directory comes last. A strategy such
+    # as DeepSpeed's makes a folder.
+    return path.is_dir() or zipfile.is_zipfile(path)
 
 
 def check_checkpoint(model: nn.Module, filename: str, *, partial: bool):

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import mmengine.dist as dist
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmea
+from mmea.engine.check_data import check_data, check_heads
 from mmea.errors import UserError
 
 __all__ = ['build_runner', 'command', 'make_parser', 'read_config']
@@ -192,20 +193,23 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     _check_work_dir(cfg.work_dir)
     _init_distributed(cfg)
     _write_demo_scenes(cfg)
+    loaders = [loader for loader in loaders if cfg.get(loader)]
     for loader in loaders:
-        if cfg.get(loader):
-            _check_data(cfg[loader]['dataset'], f'{loader}.dataset')
+        check_data(cfg, loader)
     if get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN'):
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
         )
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     try:
-        return build(cfg)
+        runner = build(cfg)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'cannot build what {cfg.filename} describes: {error.args[0]}'
         ) from error
+    for loader in loaders:
+        check_heads(runner.model, cfg, loader)
+    return runner
 
 
 def _check_packages(scope: str | None):
@@ -237,39 +241,6 @@ def _check_work_dir(work_dir: str):
             f'cannot write to the work dir {work_dir} ({error.strerror}); '
             'choose another with --work-dir'
         ) from error
-
-
-def _check_data(dataset: ConfigDict, key: str):
-    """Raise if a folder or an annotation file of a data set is not there."""
-    if 'dataset' in dataset:  # a wrapper, such as RepeatDataset
-        return _check_data(dataset.dataset, f'{key}.dataset')
-    for i, part in enumerate(dataset.get('datasets', ())):  # ConcatDataset
-        _check_data(part, f'{key}.datasets.{i}')
-    if dataset.get('backend_args'):  # not on this disk
-        return
-    root = dataset.get('data_root') or ''
-    hint = (
-        f'set {key}.data_root (now {root!r}) to your copy, or try '
-        '--demo, which needs no data set'
-    )
-    for name, prefix in (dataset.get('data_prefix') or {}).items():
-        folder = Path(root, prefix or '')
-        if not folder.is_dir():
-            raise UserError(
-                f'the data set folder {folder} ({key}.data_prefix.'
-                f'{name}) is missing; {hint}'
-            )
-        if not any(folder.iterdir()):
-            raise UserError(
-                f'the data set folder {folder} ({key}.data_prefix.'
-                f'{name}) is empty; {hint}'
-            )
-    ann_file = dataset.get('ann_file')
-    if ann_file and not Path(root, ann_file).exists():
-        raise UserError(
-            f'the annotation file {Path(root, ann_file)} ({key}.'
-            f'ann_file) is missing; {hint}'
-        )
 
 
 def _init_distributed(cfg: Config):

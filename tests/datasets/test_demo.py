@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -5,8 +6,10 @@ import pytest
 from PIL import Image
 
 from mmea.datasets import demo
-from mmea.datasets.demo import CLASS_IDS, FIRST_VAL, MANIFEST, write_demo
-from mmea.datasets.scenes import render_scene, scene_classes
+from mmea.datasets.demo import FIRST_VAL, MANIFEST, write_demo
+from mmea.datasets.layouts import CLASS_IDS, COCO_MIN_AREA
+from mmea.datasets.scenes import render_scene
+from mmea.datasets.worlds import scene_classes
 
 SMALL = dict(num_train=4, num_val=2, size=(40, 48))
 # Per layout: class, arguments for (train, val), and what the reader's
@@ -134,10 +137,158 @@ def test_voc_lists_and_palette(tmp_path):
     ]
 
 
+# Of COCO's 2017 annotation files.
+COCO_IDS = dict(person=1, car=3, airplane=5, bus=6, boat=9, bird=16, sheep=20)
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    return write_demo(
+        'coco', tmp_path_factory.mktemp('coco') / 'set', num_train=6, num_val=3
+    )
+
+
+def visible(index):
+    """The objects of a scene that the COCO file lists."""
+    return [
+        instance
+        for instance in render_scene('coco', index).instances
+        if instance.label and instance.mask.sum() >= COCO_MIN_AREA
+    ]
+
+
+def read_coco(root, split):
+    path = root / f'annotations/instances_{split}2017.json'
+    return json.loads(path.read_text())
+
+
+def test_coco_files_and_ids(coco):
+    names = {
+        path.relative_to(coco).as_posix()
+        for path in coco.rglob('*')
+        if path.is_file()
+    }
+    assert names == {
+        MANIFEST,
+        'annotations/instances_train2017.json',
+        'annotations/instances_val2017.json',
+        *(f'train2017/{i:012d}.jpg' for i in range(1, 7)),
+        *(f'val2017/{i:012d}.jpg' for i in range(500_001, 500_004)),
+    }
+    ids = []
+    for split, num, start in (('train', 6, 0), ('val', 3, FIRST_VAL)):
+        content = read_coco(coco, split)
+        assert set(content) == {
+            'info',
+            'licenses',
+            'images',
+            'annotations',
+            'categories',
+        }
+        assert len(content['images']) == num
+        for i, image in enumerate(content['images']):
+            assert image['file_name'] == f'{image["id"]:012d}.jpg'
+            assert (image['height'], image['width']) == (128, 128)
+            listed = [
+                annotation
+                for annotation in content['annotations']
+                if annotation['image_id'] == image['id']
+            ]
+            scene = visible(start + i)
+            assert [a['category_id'] for a in listed] == [
+                COCO_IDS[scene_classes('coco')[instance.label]]
+                for instance in scene
+            ]
+            assert [a['area'] for a in listed] == [
+                instance.mask.sum() for instance in scene
+            ]
+        ids += [a['id'] for a in content['annotations']]
+        assert {a['iscrowd'] for a in content['annotations']} == {0}
+    assert ids == [*range(1, len(ids) + 1)] and len(ids) > 20
+
+
+def test_coco_categories_are_all_80(coco):
+    datasets = pytest.importorskip('mmdet.datasets')
+    categories = read_coco(coco, 'train')['categories']
+    names = tuple(category['name'] for category in categories)
+    assert names == datasets.CocoDataset.METAINFO['classes']
+    by_name = {category['name']: category for category in categories}
+    assert {name: by_name[name]['id'] for name in COCO_IDS} == COCO_IDS
+    assert by_name['boat']['supercategory'] == 'vehicle'
+    assert by_name['toothbrush']['id'] == 90
+    unused = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    assert {c['id'] for c in categories} == {*range(1, 91)} - unused
+
+
+def test_coco_boxes_are_the_extent_of_the_polygons(coco):
+    for annotation in read_coco(coco, 'train')['annotations']:
+        corners = np.concatenate(
+            [np.reshape(part, (-1, 2)) for part in annotation['segmentation']]
+        )
+        x, y, width, height = annotation['bbox']
+        assert corners.min(0).tolist() == [x, y]
+        assert corners.max(0).tolist() == [x + width, y + height]
+
+
+def test_pycocotools_gives_the_masks_back(coco):
+    api = pytest.importorskip('pycocotools.coco').COCO(
+        coco / 'annotations/instances_train2017.json'
+    )
+    for i, number in enumerate(api.getImgIds()):
+        objects = visible(i)
+        annotations = api.loadAnns(api.getAnnIds(number))
+        assert len(annotations) == len(objects) > 0
+        for annotation, instance in zip(annotations, objects):
+            assert (api.annToMask(annotation) == instance.mask).all()
+            # Half a pixel less than the mask's box: corners are inside of it.
+            box = np.add(instance.bbox, [0.25, 0.25, -0.5, -0.5])
+            assert annotation['bbox'] == box.tolist()
+
+
+def test_mmdet_reads_coco(coco):
+    datasets = pytest.importorskip('mmdet.datasets')
+    from mmengine.registry import DefaultScope
+
+    for split, start in (('train', 0), ('val', FIRST_VAL)):
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            dataset = datasets.CocoDataset(
+                data_root=str(coco),
+                ann_file=f'annotations/instances_{split}2017.json',
+                data_prefix=dict(img=f'{split}2017/'),
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(
+                        type='LoadAnnotations', with_bbox=True, with_mask=True
+                    ),
+                ],
+            )
+        names = dataset.metainfo['classes']
+        for i, sample in enumerate(dataset):
+            image = render_scene('coco', start + i).image.astype(int)
+            error = np.abs(sample['img'][..., ::-1] - image)
+            assert error.mean() < 12  # JPEG; channels in the right order
+            objects = visible(start + i)
+            assert [names[label] for label in sample['gt_bboxes_labels']] == [
+                scene_classes('coco')[instance.label] for instance in objects
+            ]
+            masks = np.array([instance.mask for instance in objects])
+            assert (sample['gt_masks'].masks == masks).all()
+
+
+def test_coco_is_reproducible(coco, tmp_path):
+    again = write_demo('coco', tmp_path / 'a', num_train=6, num_val=3)
+    other = write_demo('coco', tmp_path / 'b', num_train=6, num_val=3, seed=1)
+    for path in coco.rglob('*.*'):
+        name = path.relative_to(coco)
+        assert (again / name).read_bytes() == path.read_bytes()
+        assert (other / name).read_bytes() != path.read_bytes()
+
+
 def test_default_sizes(tmp_path):
     for layout, size in (
         ('ade20k', (128, 128)),
         ('cityscapes', (256, 128)),
+        ('coco', (128, 128)),
         ('voc', (128, 128)),
     ):
         root = write_demo(layout, tmp_path / layout, num_train=1, num_val=1)
@@ -248,7 +399,7 @@ def test_faster_process_wins(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     'kwargs, match',
     [
-        (dict(layout='coco'), r"layout must be one of .*'coco'"),
+        (dict(layout='kitti'), r"layout must be one of .*'kitti'"),
         (dict(num_train=0), 'num_train must be .* at least 1, got 0'),
         (dict(num_val=-3), 'num_val must be .* at least 1, got -3'),
         (dict(seed=-1), 'seed must be .* at least 0, got -1'),

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmea.datasets.coco_masks import fill_polygon
-from mmea.datasets.scenes import WORLDS, Instance, render_scene, scene_classes
+from mmea.datasets.scenes import Instance, render_scene
+from mmea.datasets.worlds import WORLDS, scene_classes
 
 LAYOUTS = sorted(WORLDS)
 
@@ -167,7 +168,7 @@ def test_ground_tells_boat_from_car(ade20k, name, ground, other):
 @pytest.mark.parametrize(
     'kwargs, match',
     [
-        (dict(layout='coco'), r"layout must be one of .*'coco'"),
+        (dict(layout='kitti'), r"layout must be one of .*'kitti'"),
         (dict(index=-1), 'index must be .* at least 0, got -1'),
         (dict(seed=-2), 'seed must be .* at least 0, got -2'),
         (dict(size=(128, 31)), r'at least 32 pixels, got size=\(128, 31\)'),

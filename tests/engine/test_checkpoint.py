@@ -12,6 +12,7 @@ from torch import nn
 
 from mmea.engine.checkpoint import (
     check_checkpoint,
+    find_checkpoint,
     load_checkpoint,
     use_safe_loading,
 )
@@ -114,6 +115,36 @@ def test_missing_and_damaged_files(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match='cut.pth.*damaged'):
         load_checkpoint(path)
+
+
+def test_find_checkpoint(tmp_path, capsys):
+    """What a killed run leaves is passed over."""
+    last = tmp_path / 'last_checkpoint'
+    assert find_checkpoint(tmp_path) is None
+
+    def save(name, time, part=1.0):
+        path = tmp_path / name
+        torch.save(nn.Linear(20, 20).state_dict(), path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(part * len(content))])
+        os.utime(path, (time, time))
+        return str(path)
+
+    half = save('iter_30.pth', 4, 0.5)
+    last.write_text(half)
+    assert find_checkpoint(tmp_path) is None
+    older, newer = save('iter_20.pth', 1), save('iter_10.pth', 2)
+    save('best_coco_bbox_mAP_iter_20.pth', 5)
+    assert find_checkpoint(tmp_path) == newer
+    assert f'({half}): taking {newer}' in capsys.readouterr().out
+    last.write_text('')  # killed while the name was written
+    assert find_checkpoint(tmp_path) == newer
+    last.write_text(older)
+    assert find_checkpoint(tmp_path) == older
+    folder = tmp_path / 'iter_40.pth'  # of DeepSpeed
+    folder.mkdir()
+    last.write_text(str(folder))
+    assert find_checkpoint(tmp_path) == str(folder)
 
 
 def test_check_checkpoint(tmp_path):

@@ -2,7 +2,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 
 from mmea import train
 from mmea.engine import launch
@@ -50,22 +50,6 @@ def test_missing_list(fails):
         '--cfg-options', 'train_dataloader.dataset.ann_file=train.txt'
     )
     assert 'the annotation file data/train.txt' in message
-
-
-def test_wrappers_of_data_sets_are_looked_into():
-    part = dict(data_root='gone', data_prefix=dict(img_path='a'))
-    cfg = Config(
-        dict(
-            x=dict(
-                type='RepeatDataset',
-                dataset=dict(type='ConcatDataset', datasets=[part]),
-            )
-        )
-    )
-    with pytest.raises(
-        launch.UserError, match=r'gone/a \(x.dataset.datasets.0.data_prefix'
-    ):
-        launch._check_data(cfg.x, 'x')
 
 
 def test_work_dir_that_cannot_be_written(fails, project):

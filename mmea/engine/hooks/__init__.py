@@ -1,4 +1,5 @@
+from .det_picture_hook import DetPictureHook
 from .seg_label_check_hook import SegLabelCheckHook
 from .seg_picture_hook import SegPictureHook
 
-__all__ = ['SegLabelCheckHook', 'SegPictureHook']
+__all__ = ['DetPictureHook', 'SegLabelCheckHook', 'SegPictureHook']

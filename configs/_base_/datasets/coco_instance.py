@@ -1,0 +1,35 @@
+_base_ = './coco_detection.py'
+
+# COCO with boxes and masks.
+# What `tools/train.py CONFIG --demo` trains on instead:
+demo_data = '_base_/demo/coco_instance.py'
+
+train_pipeline = [
+    dict(type='mmea.LoadImage'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='mmea.LoadImage'),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    # After Resize: the ground truth keeps its own size.
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+        ),
+    ),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(metric=['bbox', 'segm'])
+test_evaluator = val_evaluator

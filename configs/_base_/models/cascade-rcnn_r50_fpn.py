@@ -1,0 +1,72 @@
+_base_ = './faster-rcnn_r50_fpn.py'
+
+# Cascade R-CNN with an FPN over ResNet-50, with the settings of mmdetection.
+# What `tools/train.py CONFIG --demo` changes in the model:
+demo_model = '_base_/demo/cascade-rcnn.py'
+
+# Each stage asks for a better overlap than the one before.
+ious = (0.5, 0.6, 0.7)
+stds = (
+    [0.1, 0.1, 0.2, 0.2],
+    [0.05, 0.05, 0.1, 0.1],
+    [0.033, 0.033, 0.067, 0.067],
+)
+model = dict(
+    type='CascadeRCNN',
+    rpn_head=dict(
+        loss_bbox=dict(
+            _delete_=True, type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0
+        )
+    ),
+    roi_head=dict(
+        type='CascadeRoIHead',
+        num_stages=3,
+        stage_loss_weights=[1, 0.5, 0.25],
+        bbox_head=[
+            dict(
+                type='Shared2FCBBoxHead',
+                in_channels=256,
+                fc_out_channels=1024,
+                roi_feat_size=7,
+                num_classes=80,
+                bbox_coder=dict(
+                    type='DeltaXYWHBBoxCoder',
+                    target_means=[0.0, 0.0, 0.0, 0.0],
+                    target_stds=std,
+                ),
+                reg_class_agnostic=True,
+                loss_cls=dict(
+                    type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
+                ),
+                loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+            )
+            for std in stds
+        ],
+    ),
+    train_cfg=dict(
+        rpn=dict(allowed_border=0),
+        rpn_proposal=dict(max_per_img=2000),
+        rcnn=[
+            dict(
+                assigner=dict(
+                    type='MaxIoUAssigner',
+                    pos_iou_thr=iou,
+                    neg_iou_thr=iou,
+                    min_pos_iou=iou,
+                    match_low_quality=False,
+                    ignore_iof_thr=-1,
+                ),
+                sampler=dict(
+                    type='RandomSampler',
+                    num=512,
+                    pos_fraction=0.25,
+                    neg_pos_ub=-1,
+                    add_gt_as_proposals=True,
+                ),
+                pos_weight=-1,
+                debug=False,
+            )
+            for iou in ious
+        ],
+    ),
+)

@@ -1,0 +1,17 @@
+_base_ = [
+    '../_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/1x.py',
+    '../_base_/default_runtime_det.py',
+]
+# One block of external attention behind stage C4 of the backbone.
+model = dict(
+    backbone=dict(
+        type='mmea.StageAttention',
+        base='ResNet',
+        after=['C4'],
+        attention=dict(type='mmea.ExternalAttention2d'),
+    )
+)
+# RetinaNet learns at half the rate of the others.
+optim_wrapper = dict(optimizer=dict(lr=0.01))
