@@ -1,12 +1,17 @@
 """What runs a training: hooks, metrics, checkpoints, the launch."""
 
+import warnings
+
 from mmea.registry import METRICS, register_missing
 
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from .hooks import DetPictureHook, SegLabelCheckHook, SegPictureHook
 
 try:
-    from .present_coco_metric import PresentCocoMetric
+    with warnings.catch_warnings():
+        # onedl's mmdet misses an optional package, and says so to everyone.
+        warnings.filterwarnings('ignore', message='faster_coco_eval')
+        from .present_coco_metric import PresentCocoMetric
 except ImportError as error:
     (PresentCocoMetric,) = register_missing(
         METRICS, ['PresentCocoMetric'], 'mmdet', error
