@@ -309,5 +309,5 @@ def plot_blocks(rows: list[dict], path: Path):
             axis.grid(True, which='both', alpha=0.2)
     axes[0][0].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
