@@ -7,7 +7,6 @@ processes. Tables and plots go to a folder of --out.
 
 import argparse
 import json
-import math
 import os
 import platform
 import shlex
@@ -23,6 +22,8 @@ from rich.progress import Progress
 from mmea.measure import (
     count_macs,
     count_parameters,
+    extrapolate,
+    free_memory,
     peak_memory,
     saved_memory,
     time_steps,
@@ -246,27 +247,15 @@ def work_blocks(args):
 
 
 def fits(history: dict, size: int, args) -> bool:
-    """Whether a step should stay in the limits of time and memory.
-
-    Both are taken to grow as from the second to last size to the last one,
-    and to be quadratic in the number of tokens as long as that is unknown.
-    """
+    """Whether a step should stay in the limits of time and memory."""
     done = args.sizes[: args.sizes.index(size)]
     if not all(earlier in history for earlier in done):
         return False  # left out before
-    if args.device == 'cuda':
-        free = torch.cuda.mem_get_info()[0]
-    else:
-        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    for what, limit in (('seconds', args.limit), ('memory', 0.8 * free)):
-        values = [history[earlier][what] for earlier in done]
-        power = 4.0
-        if len(done) > 1:
-            growth = math.log(values[-1] / values[-2])
-            power = growth / math.log(done[-1] / done[-2])
-        if done and values[-1] * (size / done[-1]) ** power > limit:
-            return False
-    return True
+    limits = dict(seconds=args.limit, memory=0.8 * free_memory(args.device))
+    return all(
+        extrapolate({s: history[s][what] for s in done}, size) <= limit
+        for what, limit in limits.items()
+    )
 
 
 def count(runner) -> dict:

@@ -6,6 +6,7 @@ the machine counts little; on a GPU it is that of the device.
 """
 
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -15,11 +16,17 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 __all__ = [
     'count_macs',
     'count_parameters',
+    'extrapolate',
+    'free_memory',
     'peak_memory',
     'saved_memory',
     'time_steps',
@@ -134,9 +141,30 @@ def saved_memory(
     return sum(kept.values())
 
 
+def _count_sdpa(query, key, value, *args, out_shape=None, **kwargs):
+    return sdpa_flop_count(query, key, value)
+
+
+def _count_sdpa_backward(
+    grad, query, key, value, *args, out_shape=None, **kwargs
+):
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+# torch counts those of its kernels for GPUs by itself.
+_CPU_KERNELS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _count_sdpa,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        _count_sdpa_backward
+    ),
+}
+
+
 def count_macs(step: Step) -> int:
     """Multiply-accumulates of convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping=_CPU_KERNELS
+    ) as counter:
         step()
     return counter.get_total_flops() // 2
 
@@ -144,3 +172,33 @@ def count_macs(step: Step) -> int:
 def count_parameters(module: nn.Module) -> int:
     """Numbers that are trained."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def extrapolate(values: dict[int, float], size: int) -> float:
+    """What a cost should be on a larger map, from smaller ones.
+
+    Args:
+        values (dict[int, float]): The cost at each size, the height and width
+            of a map in tokens; ascending.
+        size (int): The larger one.
+
+    Returns:
+        float: Growing on as from the second to last size to the last, or with
+        the square of the number of tokens while only one size is known; 0
+        when none is.
+    """
+    if not values:
+        return 0.0
+    (*_, last), power = values, 4.0
+    if len(values) > 1:
+        *_, before, last = values
+        growth = math.log(values[last] / values[before])
+        power = growth / math.log(last / before)
+    return values[last] * (size / last) ** power
+
+
+def free_memory(device: str = 'cpu') -> int:
+    """Bytes that are free now."""
+    if device == 'cuda':
+        return torch.cuda.mem_get_info()[0]
+    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

@@ -64,3 +64,22 @@ def test_time_steps_stops_a_slow_step(monkeypatch):
     )
     assert times == dict(slow=7, quick=1)
     assert turns == dict(slow=3, quick=6)
+
+
+def test_count_macs_of_scaled_dot_product_attention():
+    q = torch.randn(2, 4, 30, 8, requires_grad=True)
+    k, v = torch.randn(2, 4, 50, 8), torch.randn(2, 4, 50, 8)
+    attend = nn.functional.scaled_dot_product_attention
+    assert measure.count_macs(lambda: attend(q, k, v)) == (
+        2 * 4 * 30 * 50 * (8 + 8)
+    )
+    # The map once more, and two products for each of its two.
+    step = measure.count_macs(lambda: attend(q, k, v).sum().backward())
+    assert step == 2 * 4 * 30 * 50 * 8 * (2 + 5)
+
+
+def test_extrapolate():
+    assert measure.extrapolate({}, 64) == 0
+    assert measure.extrapolate({32: 3.0}, 64) == 3.0 * 16
+    grown = measure.extrapolate({8: 99.0, 16: 1.0, 32: 4.0}, 96)
+    assert grown == pytest.approx(4.0 * 9)
