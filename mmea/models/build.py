@@ -11,13 +11,14 @@ __all__ = ['build_attention']
 
 
 def build_attention(
-    attention: dict, in_channels: int, *, padded: bool = True
+    attention: dict | None, in_channels: int, *, padded: bool = True
 ) -> nn.Module:
     """Build the attention of a head or neck from its config.
 
     Args:
-        attention (dict): ``type`` and the arguments of a registered layer,
-            such as ``dict(type='mmea.ExternalAttention2d', num_slots=32)``.
+        attention (dict | None): ``type`` and the arguments of a registered
+            layer, such as ``dict(type='mmea.ExternalAttention2d',
+            num_slots=32)``. ``None`` is no attention, an identity.
         in_channels (int): Width of the map that the host hands to it.
         padded (bool): Whether that map is one of the batch, padding included,
             so that the padding mask applies. ``False`` for maps of regions.
@@ -31,6 +32,8 @@ def build_attention(
             ``in_channels`` is given again with another value.
         TypeError: An argument that the layer does not take.
     """
+    if attention is None:
+        return nn.Identity()
     cfg = dict(attention)
     scope = cfg.pop('_scope_', None)
     kind = cfg.pop('type', None)

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from mmea import layers
 from mmea.models import ExternalAttention2d, build_attention
@@ -11,6 +12,11 @@ def test_builds_with_the_width_of_the_host():
     assert isinstance(layer, ExternalAttention2d)
     assert isinstance(layer, layers.ExternalAttention2d)
     assert layer.key_memory.shape == (3, 6)
+
+
+def test_no_attention_is_the_identity():
+    x = torch.randn(2, 6, 3, 5)
+    assert build_attention(None, 6)(x) is x
 
 
 def test_leaves_the_config_alone():

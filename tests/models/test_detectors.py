@@ -293,3 +293,24 @@ def test_bfp_refines_by_the_attention():
     plain.refine_type, plain.refine = 'any', neck.refine
     for got, want in zip(neck(xs), plain(xs)):
         assert torch.equal(got, want)
+
+
+def test_heads_without_attention():
+    """``attention=None`` leaves mmdet's heads, names of parameters too."""
+    from mmdet.models.dense_heads import RetinaHead
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    for ours, theirs, kwargs in (
+        ('EARetinaHead', RetinaHead, dict(feat_channels=8, stacked_convs=1)),
+        ('EAMaskHead', FCNMaskHead, dict(conv_out_channels=8, num_convs=1)),
+    ):
+        kwargs.update(num_classes=2, in_channels=8)
+        head = MODELS.build(
+            dict(type=f'mmea.{ours}', attention=None, **kwargs)
+        )
+        head.init_weights()
+        plain = theirs(**kwargs)
+        plain.load_state_dict(head.state_dict())
+        x = torch.randn(1, 8, 14, 14)
+        x = [x] * 5 if ours == 'EARetinaHead' else x
+        torch.testing.assert_close(head(x), plain(x))

@@ -42,6 +42,8 @@ class EARetinaHead(RetinaHead):
 
     def init_weights(self):
         super().init_weights()
+        if self.attention is None:
+            return
         # Which has drawn every convolution anew, ours too.
         for tower in (self.cls_convs, self.reg_convs):
             tower[-1].init_weights()
