@@ -1,3 +1,4 @@
+import os
 import time
 
 import pytest
@@ -83,3 +84,10 @@ def test_extrapolate():
     assert measure.extrapolate({32: 3.0}, 64) == 3.0 * 16
     grown = measure.extrapolate({8: 99.0, 16: 1.0, 32: 4.0}, 96)
     assert grown == pytest.approx(4.0 * 9)
+
+
+def test_free_memory():
+    pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    # Caches can be had too; the system moves a little meanwhile.
+    assert 0.8 * free < measure.free_memory() <= pages
