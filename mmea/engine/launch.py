@@ -21,7 +21,13 @@ import mmea
 from mmea.engine.check_data import check_data, check_heads
 from mmea.errors import UserError
 
-__all__ = ['build_runner', 'command', 'make_parser', 'read_config']
+__all__ = [
+    'build_runner',
+    'check_surroundings',
+    'command',
+    'make_parser',
+    'read_config',
+]
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -189,13 +195,10 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
         UserError: A package, the data or the work dir is not there, or a
             part of the config has a wrong type or argument.
     """
-    _check_packages(cfg.get('default_scope'))
     _check_work_dir(cfg.work_dir)
     _init_distributed(cfg)
-    _write_demo_scenes(cfg)
     loaders = [loader for loader in loaders if cfg.get(loader)]
-    for loader in loaders:
-        check_data(cfg, loader)
+    check_surroundings(cfg, *loaders)
     if get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN'):
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
@@ -210,6 +213,22 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     for loader in loaders:
         check_heads(runner.model, cfg, loader)
     return runner
+
+
+def check_surroundings(cfg: Config, *loaders: str):
+    """Check a config's packages and data; render the demo's scenes.
+
+    Args:
+        cfg (Config): As :func:`read_config` gives it.
+        loaders (str): Keys of data loaders of the config.
+
+    Raises:
+        UserError: A package or the data is not there.
+    """
+    _check_packages(cfg.get('default_scope'))
+    _write_demo_scenes(cfg)
+    for loader in loaders:
+        check_data(cfg, loader)
 
 
 def _check_packages(scope: str | None):

@@ -1,0 +1,1 @@
+"""What :mod:`mmea.compare_attention` is made of."""

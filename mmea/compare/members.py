@@ -1,0 +1,106 @@
+"""Members of the family as a command line and a config name them."""
+
+import copy
+import inspect
+
+from mmengine.config import Config, DictAction
+
+from mmea import models
+from mmea.errors import UserError
+from mmea.layers import AttentionBlock2d
+
+__all__ = ['NONE', 'all_members', 'config_with', 'parse_member']
+
+#: The host without attention.
+NONE = 'none'
+#: What every member takes; kept when another takes the place.
+_COMMON = ('norm_cfg', 'act_cfg', 'zero_init', 'with_cp')
+
+
+def all_members() -> list[str]:
+    """Names of the registered layers on maps, without the prefix."""
+    return sorted(
+        name
+        for name, part in vars(models).items()
+        if inspect.isclass(part) and issubclass(part, AttentionBlock2d)
+    )
+
+
+def parse_member(text: str) -> dict | None:
+    """A member's config from ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``.
+
+    Args:
+        text (str): Such as ``ExternalAttention2d:num_slots=32``; ``mmea.`` may
+            stand before the name. ``none`` is no attention.
+
+    Returns:
+        dict | None: ``dict(type='mmea.ExternalAttention2d', num_slots=32)``.
+
+    Raises:
+        UserError: No such member, or an argument that it does not take.
+    """
+    name, _, arguments = text.partition(':')
+    if name == NONE and not arguments:
+        return None
+    member = dict(type=f'mmea.{name.removeprefix("mmea.")}')
+    for argument in filter(None, arguments.split(',')):
+        key, equals, value = argument.partition('=')
+        if not equals:
+            raise UserError(
+                f'{argument!r} in the member {text!r} is not KEY=VALUE; write '
+                'such as ExternalAttention2d:num_slots=32'
+            )
+        member[key] = DictAction._parse_iterable(value)
+    if name.removeprefix('mmea.') not in all_members():
+        raise UserError(
+            f'no member {name!r}: choose among {NONE}, '
+            f'{", ".join(all_members())}'
+        )
+    return member
+
+
+def config_with(cfg: Config, member: dict | None) -> Config:
+    """The config with a member in every place that names an attention.
+
+    What every member takes (``norm_cfg``, ``act_cfg``, ``zero_init``,
+    ``with_cp``) stays as the config has it. A config without any
+    ``attention=dict(...)`` gets the swap of :mod:`mmea.swap` instead.
+
+    Args:
+        cfg (Config): It is not changed.
+        member (dict | None): Of :func:`parse_member`.
+
+    Raises:
+        UserError: None asked for, where there is no ``attention``.
+    """
+    cfg = copy.deepcopy(cfg)
+    if _replace(cfg.model, member):
+        return cfg
+    if member is None:
+        raise UserError(
+            f'{cfg.filename} has no attention=dict(...) to leave out; the '
+            f'member {NONE!r} needs a config with one, such as '
+            'ea_fpn_ade20k.py'
+        )
+    cfg.model = dict(
+        type='mmea.SwapAttention',
+        model=cfg.model,
+        rules=[dict(source='any', target=member)],
+    )
+    return cfg
+
+
+def _replace(cfg, member: dict | None) -> int:
+    if isinstance(cfg, (list, tuple)):
+        return sum(_replace(value, member) for value in cfg)
+    if not isinstance(cfg, dict):
+        return 0
+    count = 0
+    for key, value in cfg.items():
+        if key == 'attention' and isinstance(value, dict) and 'type' in value:
+            common = {k: value[k] for k in _COMMON if k in value}
+            cfg[key] = member and {**common, **member}
+            count += 1
+        else:
+            count += _replace(value, member)
+    return count

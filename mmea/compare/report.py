@@ -1,0 +1,148 @@
+"""Tables and plots of a comparison."""
+
+import csv
+import io
+import statistics
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402
+from rich import box  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+__all__ = ['markdown', 'plot_accuracy', 'plot_costs', 'summarise']
+__all__ += ['cost_tables', 'write_csv']
+
+
+def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
+    """A table in Markdown, its lines and an empty one."""
+    table = Table(*header, box=box.MARKDOWN)
+    for line in lines:
+        table.add_row(*line)
+    text = io.StringIO()
+    Console(file=text, width=10_000, markup=False).print(table)
+    return [*text.getvalue().strip().splitlines(), '']
+
+
+def write_csv(rows: list[dict], path: Path):
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, columns, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def cost_tables(rows: list[dict]) -> list[str]:
+    """What each member costs at each size, from rows of measure_costs."""
+    found = {(r['member'], r['mode'], r['size']): r for r in rows}
+    members = list(dict.fromkeys(row['member'] for row in rows))
+    sizes = sorted({row['size'] for row in rows})
+    text = []
+
+    def add(title, what, mode, unit, digits=3, last=None):
+        lines = []
+        for member in members:
+            own = {
+                s: found[member, mode, s][what]
+                for s in sizes
+                if (member, mode, s) in found
+            }
+            cells = [
+                f'{own[s] / unit:.{digits}g}' if s in own else '-'
+                for s in sizes
+            ]
+            if last == 'growth':
+                cells.append(_growth(own))
+            elif last:
+                first = found[member, mode, sizes[0]]
+                cells.append(f'{first[last] / 1e6:.3f}')
+            lines.append([member, *cells])
+        header = ['', *(f'{size} x {size}' for size in sizes)]
+        if last:
+            header.append('M params' if last == 'parameters' else 'growth')
+        text.extend([f'### {title}', '', *markdown(header, lines)])
+
+    add('GMAC', 'macs', 'inference', 1e9, last='parameters')
+    for mode in ('inference', 'training'):
+        add(f'Time, {mode}, ms', 'seconds', mode, 1e-3, last='growth')
+        add(f'Peak memory, {mode}, MB', 'memory', mode, 1e6)
+    add('Kept for the backward pass, MB', 'saved', 'training', 1e6)
+    text += [
+        'Growth is the exponent of the time in the number of tokens between',
+        'the two largest sizes that a member was measured at; - was left out,',
+        'as beyond the limits of time or memory. MB are 1e6 bytes, beyond the',
+        'input and the weights.',
+        '',
+    ]
+    return text
+
+
+def _growth(times: dict[int, float]) -> str:
+    if len(times) < 2:
+        return '-'
+    import math
+
+    (a, first), (b, last) = list(times.items())[-2:]
+    return f'{math.log(last / first) / math.log(b * b / (a * a)):.2f}'
+
+
+def plot_costs(rows: list[dict], path: Path):
+    """Time and memory over tokens, inference and training."""
+    members = list(dict.fromkeys(row['member'] for row in rows))
+    modes = list(dict.fromkeys(row['mode'] for row in rows))
+    figure, axes = plt.subplots(
+        len(modes), 2, figsize=(11, 4.2 * len(modes)), squeeze=False
+    )
+    colours = plt.get_cmap('tab20').colors
+    for line, mode in zip(axes, modes):
+        for i, member in enumerate(members):
+            own = [
+                r for r in rows if (r['mode'], r['member']) == (mode, member)
+            ]
+            tokens = [row['size'] ** 2 for row in own]
+            style = dict(marker='o', color=colours[i % 20], label=member)
+            line[0].plot(tokens, [r['seconds'] * 1e3 for r in own], **style)
+            line[1].plot(tokens, [r['memory'] / 1e6 for r in own], **style)
+        for axis, unit in zip(line, ('time, ms', 'peak memory, MB')):
+            axis.set(
+                xscale='log',
+                yscale='log',
+                xlabel='tokens',
+                ylabel=unit,
+                title=mode,
+            )
+            axis.grid(True, which='both', alpha=0.2)
+    axes[0][0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def summarise(values: list[float]) -> str:
+    """Mean and, of several, sample standard deviation and number."""
+    mean = statistics.mean(values)
+    if len(values) == 1:
+        return f'{mean:.2f} (1 run)'
+    spread = statistics.stdev(values)
+    return f'{mean:.2f} ± {spread:.2f} ({len(values)} runs)'
+
+
+def plot_accuracy(results: dict[str, list[float]], name: str, path: Path):
+    """One line for each member: its runs as dots, their mean as a bar."""
+    figure, axis = plt.subplots(figsize=(8, 1 + 0.4 * len(results)))
+    for i, values in enumerate(results.values()):
+        axis.plot(values, [i] * len(values), 'o', color='tab:blue', alpha=0.7)
+        mean = statistics.mean(values)
+        axis.plot([mean] * 2, [i - 0.3, i + 0.3], color='tab:red')
+    axis.set_yticks(range(len(results)), list(results))
+    axis.invert_yaxis()
+    axis.set_xlabel(f'{name}; dots are runs, bars their means')
+    axis.grid(True, axis='x', alpha=0.3)
+    _save(figure, path)
+
+
+def _save(figure, path: Path):
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)

@@ -1,0 +1,273 @@
+"""Compare the members of the family: ``python -m mmea.compare_attention``.
+
+Writes a report of tables and plots: what each member costs on maps of growing
+size and, with a config, how well it does there, trained on the same data and
+seeds as the others.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from rich.progress import Progress
+
+from mmea.compare import report
+from mmea.compare.cost import MODES, measure_costs
+from mmea.compare.members import (
+    NONE,
+    all_members,
+    config_with,
+    parse_member,
+)
+from mmea.compare.runs import Run, train_runs
+from mmea.engine.launch import check_surroundings, command, read_config
+from mmea.errors import UserError
+from mmea.measure import count_parameters
+
+__all__ = ['main']
+
+#: What the table of accuracies shows, of what an evaluation gives.
+METRICS = ('mIoU', 'coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1')
+
+
+@command
+def main(argv: list[str] | None = None):
+    args = _parse_args(argv)
+    members = {text: parse_member(text) for text in args.members}
+    text = ['# Comparison of attention layers', '']
+    args.out.mkdir(parents=True, exist_ok=True)
+    # First, as it finds what is wrong with the config.
+    runs = _make_runs(args, members) if args.config else []
+    if not args.no_cost:
+        text += _compare_costs(args, members)
+    failed = []
+    if runs:
+        failed = _train(args, runs)
+        text += _compare_accuracy(args, runs)
+    path = args.out / 'README.md'
+    path.write_text('\n'.join(text).rstrip() + '\n', encoding='utf-8')
+    print('\n'.join(text))
+    print(f'Report: {path}')
+    if failed:
+        run = failed[0]
+        raise UserError(
+            f'{len(failed)} of {len(runs)} runs failed, the first with: '
+            f'{run.error} ({run.log}); the report holds the others, and the '
+            'same command tries again what is missing'
+        )
+
+
+def _parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='python -m mmea.compare_attention', description=__doc__
+    )
+    parser.add_argument(
+        'config',
+        nargs='?',
+        help='train this config with each member (default: costs only)',
+    )
+    parser.add_argument(
+        '--members',
+        nargs='+',
+        metavar='NAME[:KEY=VALUE,...]',
+        help='layers, such as ExternalAttention2d:num_slots=32 NonLocal2d; '
+        f'{NONE} is no attention (default: all layers on maps)',
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/compare_attention')
+    )
+    cost = parser.add_argument_group('cost')
+    cost.add_argument('--no-cost', action='store_true', help='train only')
+    cost.add_argument('--channels', type=int, default=256)
+    cost.add_argument(
+        '--sizes',
+        type=int,
+        nargs='+',
+        default=[16, 32, 64, 128],
+        help='heights and widths of the maps in tokens',
+    )
+    cost.add_argument(
+        '--limit',
+        type=float,
+        default=10.0,
+        help='leave out steps that should take longer, in seconds',
+    )
+    train = parser.add_argument_group('training')
+    train.add_argument('--seeds', type=int, nargs='+', default=[0])
+    train.add_argument('--jobs', type=int, default=1, help='runs at a time')
+    train.add_argument('--demo', action='store_true', help='as in train')
+    train.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    # What read_config looks for too.
+    parser.set_defaults(
+        swap_attention=None, work_dir=None, launcher='none', local_rank=0
+    )
+    args = parser.parse_args(argv)
+    for name in ('channels', 'jobs', 'limit', 'sizes', 'seeds'):
+        values = getattr(args, name)
+        least = 0 if name == 'seeds' else 1e-9
+        for value in values if isinstance(values, list) else [values]:
+            if value < least:
+                raise UserError(f'--{name} must be positive, got {value}')
+    if not args.members:
+        args.members = ([NONE] if args.config else []) + all_members()
+    return args
+
+
+def _device() -> str:
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def _compare_costs(args, members: dict[str, dict | None]) -> list[str]:
+    real = {label: member for label, member in members.items() if member}
+    rows = []
+    total = len(real) * len(set(args.sizes)) * len(MODES)
+    with Progress() as progress:
+        task = progress.add_task('cost', total=total)
+        try:
+            for row in measure_costs(
+                real,
+                args.channels,
+                args.sizes,
+                device=_device(),
+                limit=args.limit,
+            ):
+                rows.append(row)
+                progress.update(
+                    task,
+                    advance=1,
+                    description=f'cost, {row["mode"]}, {row["size"]}',
+                )
+        except (TypeError, ValueError) as error:
+            raise UserError(f'cannot build a member: {error}') from error
+    report.write_csv(rows, args.out / 'cost.csv')
+    report.plot_costs(rows, args.out / 'cost.png')
+    threads = torch.get_num_threads()
+    return [
+        '## Cost',
+        '',
+        f'One map of {args.channels} channels, float32, torch '
+        f'{torch.__version__}, {_device()}, {threads} threads; times are '
+        'medians of up to five turns in one process.',
+        '',
+        *report.cost_tables(rows),
+        '![time and memory over tokens](cost.png)',
+        '',
+    ]
+
+
+def _make_runs(args, members: dict[str, dict | None]) -> list[Run]:
+    cfg = read_config(args)
+    loaders = [
+        key for key in ('train_dataloader', 'val_dataloader') if cfg.get(key)
+    ]
+    if 'val_dataloader' not in loaders:
+        raise UserError(
+            f'{args.config} has no val_dataloader, so nothing to compare by'
+        )
+    check_surroundings(cfg, *loaders)
+    runs = []
+    for label, member in members.items():
+        own = config_with(cfg, member)
+        parameters = _count_parameters(own)
+        for seed in args.seeds:
+            folder = args.out / 'runs' / _slug(label) / f'seed-{seed}'
+            runs.append(Run(label, seed, own, folder, parameters))
+    # One seed of all first: what is broken off then still compares them.
+    return sorted(runs, key=lambda run: args.seeds.index(run.seed))
+
+
+def _slug(label: str) -> str:
+    return ''.join(c if c.isalnum() or c in '.=-_' else '_' for c in label)
+
+
+def _count_parameters(cfg: Config) -> int:
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    try:
+        return count_parameters(MODELS.build(cfg.model))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'cannot build the model of {cfg.filename} with '
+            f'that member: {error.args[0]}'
+        ) from error
+
+
+def _train(args, runs: list[Run]) -> list[Run]:
+    """Train what is missing; the runs that failed."""
+    gpus = torch.cuda.device_count()
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    with Progress() as progress:
+        task = progress.add_task('training', total=len(runs))
+        for active in train_runs(runs, args.jobs, gpus, threads):
+            now = ', '.join(
+                f'{run.label} seed {run.seed} iteration {run.step}'
+                for run in active
+            )
+            done = sum(run.result is not None for run in runs)
+            progress.update(task, completed=done, description=now)
+    return [run for run in runs if run.result is None]
+
+
+def _compare_accuracy(args, runs: list[Run]) -> list[str]:
+    done = [run for run in runs if run.result is not None]
+    rows = [
+        dict(
+            member=run.label,
+            seed=run.seed,
+            parameters=run.parameters,
+            **run.result,
+        )
+        for run in done
+    ]
+    if not rows:
+        return []
+    report.write_csv(rows, args.out / 'accuracy.csv')
+    shown = [name for name in METRICS if name in rows[0]]
+    if not shown:
+        shown = [k for k in rows[0] if k not in ('member', 'seed')][:1]
+    by_member = {}
+    for row in rows:
+        by_member.setdefault(row['member'], []).append(row)
+    lines = [
+        [
+            member,
+            f'{own[0]["parameters"] / 1e6:.3f}',
+            *(report.summarise([row[name] for row in own]) for name in shown),
+            ', '.join(f'{row[shown[0]]:.2f}' for row in own),
+            report.summarise([row['seconds_per_iteration'] for row in own]),
+        ]
+        for member, own in by_member.items()
+    ]
+    header = [
+        'attention',
+        'M params',
+        *shown,
+        f'{shown[0]} of each seed',
+        's/iteration',
+    ]
+    name = shown[0]
+    report.plot_accuracy(
+        {m: [row[name] for row in own] for m, own in by_member.items()},
+        name,
+        args.out / 'accuracy.png',
+    )
+    return [
+        '## Accuracy',
+        '',
+        f'{Path(args.config).name}{" --demo" if args.demo else ""}, seeds '
+        f'{", ".join(map(str, args.seeds))}; mean ± sample standard '
+        'deviation. M params are those of the whole model. '
+        f'{args.jobs} runs at a time shared the machine.',
+        '',
+        *report.markdown(header, lines),
+        '![accuracy of each run](accuracy.png)',
+        '',
+    ]
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,54 @@
+import pytest
+
+from mmea.compare import cost
+from mmea.compare.cost import measure_costs
+
+MEMBERS = {
+    'external': dict(type='mmea.ExternalAttention2d', num_slots=4),
+    'non-local': dict(type='mmea.NonLocal2d'),
+}
+
+
+def test_costs():
+    rows = list(measure_costs(MEMBERS, 8, [6, 4], rounds=1))
+    keys = [(row['mode'], row['size'], row['member']) for row in rows]
+    assert keys == [
+        (mode, size, member)
+        for mode in ('inference', 'training')
+        for size in (4, 6)
+        for member in MEMBERS
+    ]
+    found = dict(zip(keys, rows))
+    # Four projections between C and C / 2, two products of N x N and C / 2.
+    row = found['inference', 6, 'non-local']
+    assert row['macs'] == 36 * 4 * 8 * 4 + 2 * 36 * 36 * 4
+    assert row['parameters'] == 4 * 8 * 4 + 3 * 4 + 8
+    assert row['seconds'] > 0
+    # The N x N map at least.
+    assert row['memory'] >= 36 * 36 * 4
+    assert found['training', 6, 'non-local']['saved'] >= 36 * 36 * 4
+    assert found['training', 6, 'external']['saved'] < 36 * 36 * 4
+
+
+def test_what_would_take_too_long_is_left_out(monkeypatch):
+    seconds = {'external': 1.0, 'non-local': 4.0}
+    monkeypatch.setattr(
+        cost,
+        'time_steps',
+        lambda steps, *_, **__: {s: seconds[s] for s in steps},
+    )
+    rows = list(measure_costs(MEMBERS, 8, [4, 8, 16], limit=40))
+    left = {(row['member'], row['size']) for row in rows}
+    # Quadratic as long as one size is known: 16 seconds, 64 seconds.
+    assert left == {
+        ('external', 4),
+        ('external', 8),
+        ('external', 16),
+        ('non-local', 4),
+    }
+
+
+def test_a_wrong_argument():
+    member = dict(type='mmea.ExternalAttention2d', num_slot=4)
+    with pytest.raises(TypeError, match='num_slot is no argument'):
+        next(measure_costs({'x': member}, 8, [4]))

@@ -1,0 +1,82 @@
+import pytest
+from mmengine.config import Config
+
+from mmea.compare.members import all_members, config_with, parse_member
+from mmea.errors import UserError
+
+
+def test_all_members_are_the_layers_on_maps():
+    members = all_members()
+    assert 'ExternalAttention2d' in members and 'HaloAttention2d' in members
+    assert 'MultiheadExternalAttention' not in members  # on tokens
+    assert 'AttentionBlock2d' not in members  # no system
+    assert len(members) >= 10
+
+
+def test_parse_member():
+    external = dict(type='mmea.ExternalAttention2d')
+    assert parse_member('ExternalAttention2d') == external
+    assert parse_member('mmea.ExternalAttention2d') == external
+    assert parse_member('ExternalAttention2d:num_slots=8,eps=1e-3') == dict(
+        external, num_slots=8, eps=1e-3
+    )
+    assert parse_member('none') is None
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('External', 'no member .External.: choose among none, CATT2d'),
+        ('none:num_slots=8', 'no member .none.'),
+        ('ExternalAttention2d:num_slots', 'num_slots.* is not KEY=VALUE'),
+    ],
+)
+def test_a_wrong_member(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_member(text)
+
+
+def test_config_with_replaces_every_attention_and_keeps_what_all_take():
+    norm = dict(type='BN')
+    cfg = Config(
+        dict(
+            model=dict(
+                neck=[
+                    dict(type='FPN'),
+                    dict(
+                        type='mmea.EANeck',
+                        attention=dict(type='mmea.ExternalAttention2d'),
+                    ),
+                ],
+                decode_head=dict(
+                    attention=dict(
+                        type='mmea.ExternalAttention2d',
+                        num_slots=32,
+                        norm_cfg=norm,
+                    )
+                ),
+            )
+        )
+    )
+    before = cfg.pretty_text
+    member = dict(type='mmea.NonLocal2d', mode='gaussian')
+    model = config_with(cfg, member).model
+    assert model.decode_head.attention == dict(member, norm_cfg=norm)
+    assert model.neck[1].attention == member
+    model = config_with(cfg, None).model
+    assert model.decode_head.attention is None
+    assert model.neck[1].attention is None
+    assert cfg.pretty_text == before
+
+
+def test_config_with_swaps_where_no_attention_is_named(tmp_path):
+    path = tmp_path / 'x.py'
+    path.write_text("model = dict(type='EncoderDecoder')")
+    cfg = Config.fromfile(path)
+    member = dict(type='mmea.NonLocal2d')
+    model = config_with(cfg, member).model
+    assert model.type == 'mmea.SwapAttention'
+    assert model.model.type == 'EncoderDecoder'
+    assert model.rules == [dict(source='any', target=member)]
+    with pytest.raises(UserError, match='x.py has no attention=dict'):
+        config_with(cfg, None)

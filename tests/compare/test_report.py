@@ -1,0 +1,54 @@
+from mmea.compare import report
+
+ROWS = [
+    dict(
+        member=member,
+        mode=mode,
+        size=size,
+        seconds=0.001 * (size / 4) ** power,
+        memory=1e6 * size,
+        macs=2e9,
+        parameters=1500,
+        saved=5e5,
+    )
+    for member, power in (('linear', 2), ('quadratic', 4))
+    for mode in ('inference', 'training')
+    for size in (4, 8)
+    if (member, size) != ('quadratic', 8)
+]
+
+
+def test_markdown():
+    assert report.markdown(['a', 'b'], [['1', '[x]'], ['22', '']]) == [
+        '| a  | b   |',
+        '|----|-----|',
+        '| 1  | [x] |',
+        '| 22 |     |',
+        '',
+    ]
+
+
+def test_cost_tables(tmp_path):
+    text = '\n'.join(report.cost_tables(ROWS))
+    assert '| linear    | 2     | 2     | 0.002    |' in text
+    assert '| linear    | 1     | 4     | 1.00   |' in text
+    assert '| quadratic | 1     | -     | -      |' in text
+    report.plot_costs(ROWS, tmp_path / 'cost.png')
+    assert (tmp_path / 'cost.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_write_csv(tmp_path):
+    report.write_csv([dict(a=1), dict(a=2, b='x')], tmp_path / 'x.csv')
+    assert (tmp_path / 'x.csv').read_text() == 'a,b\n1,\n2,x\n'
+
+
+def test_summarise():
+    assert report.summarise([3.0]) == '3.00 (1 run)'
+    # The sample's standard deviation, not the population's.
+    assert report.summarise([1.0, 3.0]) == '2.00 ± 1.41 (2 runs)'
+
+
+def test_plot_accuracy(tmp_path):
+    results = {'none': [1.0, 2.0], 'external': [3.0]}
+    report.plot_accuracy(results, 'mIoU', tmp_path / 'x.png')
+    assert (tmp_path / 'x.png').read_bytes().startswith(b'\x89PNG')

@@ -1,0 +1,99 @@
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from mmea.compare_attention import main
+
+MEMBERS = ('--members', 'none', 'NonLocal2d:reduction=1')
+SHORT = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')
+
+
+def read(path) -> list[dict]:
+    with open(path, encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def test_costs_alone(tmp_path, run):
+    out = ('--out', tmp_path / 'out', '--channels', 8, '--sizes', 4, 6)
+    run(main, *out, '--members', 'ExternalAttention2d', 'CBAMGate2d')
+    rows = read(tmp_path / 'out/cost.csv')
+    assert len(rows) == 2 * 2 * 2
+    assert {row['member'] for row in rows} == {
+        'ExternalAttention2d',
+        'CBAMGate2d',
+    }
+    text = (tmp_path / 'out/README.md').read_text()
+    assert '## Cost' in text and '## Accuracy' not in text
+    assert (tmp_path / 'out/cost.png').is_file()
+
+
+@pytest.mark.slow
+def test_training(project, run, capsys):
+    """Two members, two seeds; then one more seed, and nothing twice."""
+    command = ('tiny.py', '--no-cost', *MEMBERS, '--out', 'out')
+    options = ('--cfg-options', *SHORT)
+    run(main, *command, '--jobs', 2, '--seeds', 0, 1, *options)
+    rows = read('out/accuracy.csv')
+    assert [(row['member'], row['seed']) for row in rows] == [
+        ('none', '0'),
+        ('NonLocal2d:reduction=1', '0'),
+        ('none', '1'),
+        ('NonLocal2d:reduction=1', '1'),
+    ]
+    first, second = ([r for r in rows if r['seed'] == s] for s in '01')
+    # Four 1x1 convolutions of 8 channels, three biases, a group norm; the
+    # last convolution has no bias before a norm.
+    sizes = [int(row['parameters']) for row in first]
+    assert sizes[1] - sizes[0] >= 4 * 8 * 8
+    folders = sorted(Path('out/runs').glob('*/seed-0'))
+    for folder, row in zip(folders, reversed(first)):
+        recorded = json.loads((folder / 'result.json').read_text())
+        assert recorded['mIoU'] == float(row['mIoU'])
+        config = (folder / 'config.py').read_text()
+        assert ('attention=None' in config) == (row['member'] == 'none')
+    text = Path('out/README.md').read_text()
+    mean = statistics.mean(float(r[0]['mIoU']) for r in (first, second))
+    spread = statistics.stdev(float(r[0]['mIoU']) for r in (first, second))
+    assert f'{mean:.2f} ± {spread:.2f} (2 runs)' in text
+    assert Path('out/accuracy.png').is_file()
+
+    times = [path.stat().st_mtime_ns for path in Path('out').rglob('*.pth')]
+    run(main, *command, '--seeds', 0, 1, *options)
+    assert times == [p.stat().st_mtime_ns for p in Path('out').rglob('*.pth')]
+    assert read('out/accuracy.csv') == rows
+    # Results of another schedule are not mixed in.
+    with pytest.raises(SystemExit, match='seed-0 holds a run of another'):
+        run(main, *command, '--cfg-options', 'train_cfg.max_iters=3')
+
+
+@pytest.mark.slow
+def test_a_run_that_fails(project, run):
+    """The others are kept, and the error is shown."""
+    command = ('tiny.py', '--no-cost', '--members', 'none', '--out', 'out')
+    options = ('--cfg-options', *SHORT, 'optim_wrapper.optimizer.lr=-1.0')
+    with pytest.raises(SystemExit, match='1 of 1 runs failed.*learning rate'):
+        run(main, *command, *options)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--members', 'Foo'], "no member 'Foo'"),
+        (['--sizes', '0'], '--sizes must be positive, got 0'),
+        (['tiny.py', '--members', 'NonLocal2d:foo=1'], 'foo is no argument'),
+        (['gone.py'], 'no config file gone.py'),
+        (['tiny.py', '--cfg-options', 'val_dataloader=None'], 'nothing to'),
+        (
+            ['tiny.py', '--cfg-options', 'data_root=0']
+            + ['train_dataloader.dataset.data_root=gone'],
+            'gone',
+        ),
+    ],
+)
+def test_bad_input(arguments, message, project, run):
+    with pytest.raises(SystemExit, match=message):
+        run(main, '--out', 'out', *arguments)
+    assert not Path('out/runs').exists() or not list(Path('out').rglob('log*'))
