@@ -199,7 +199,8 @@ def _count_parameters(cfg: Config) -> int:
 def _train(args, runs: list[Run]) -> list[Run]:
     """Train what is missing; the runs that failed."""
     gpus = torch.cuda.device_count()
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    # Of the cores that this process may use.
+    threads = max(1, len(os.sched_getaffinity(0)) // args.jobs)
     with Progress() as progress:
         task = progress.add_task('training', total=len(runs))
         for active in train_runs(runs, args.jobs, gpus, threads):
