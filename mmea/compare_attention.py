@@ -7,6 +7,9 @@ seeds as the others.
 
 import argparse
 import os
+import signal
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -198,12 +201,15 @@ def _count_parameters(cfg: Config) -> int:
 
 def _train(args, runs: list[Run]) -> list[Run]:
     """Train what is missing; the runs that failed."""
+    # Or the runs would go on without it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     gpus = torch.cuda.device_count()
     # Of the cores that this process may use.
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs)
-    with Progress() as progress:
+    work = closing(train_runs(runs, args.jobs, gpus, threads))
+    with Progress() as progress, work as turns:
         task = progress.add_task('training', total=len(runs))
-        for active in train_runs(runs, args.jobs, gpus, threads):
+        for active in turns:
             now = ', '.join(
                 f'{run.label} seed {run.seed} iteration {run.step}'
                 for run in active

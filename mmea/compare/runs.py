@@ -141,7 +141,8 @@ def train_runs(
         threads (int): Of each run. Default: 1.
 
     Yields:
-        list[Run]: Every second, the runs that are at work.
+        list[Run]: Every second, the runs that are at work. They end with the
+        generator: close it (``contextlib.closing``).
     """
     waiting = [run for run in runs if run.result is None]
     slots = [None] * jobs

@@ -1,0 +1,93 @@
+import json
+from contextlib import closing
+
+import pytest
+from mmengine.config import Config
+
+from mmea.compare import runs
+from mmea.compare.runs import Run, train_runs
+from mmea.errors import UserError
+
+
+class Stub:
+    """A run that takes some turns."""
+
+    def __init__(self, turns, result=None):
+        self.turns, self.result = turns, result
+        self.started = None
+        self.stopped = False
+
+    def start(self, threads, gpu):
+        self.started = (threads, gpu)
+
+    @property
+    def running(self):
+        return self.started is not None and not self.stopped and self.turns > 0
+
+    def stop(self):
+        self.stopped = True
+
+
+@pytest.fixture(autouse=True)
+def time_flies(monkeypatch):
+    monkeypatch.setattr(runs.time, 'sleep', lambda seconds: None)
+
+
+def test_some_at_a_time_each_on_its_gpu():
+    stubs = [Stub(3), Stub(1), Stub(2, result=dict(mIoU=1.0)), Stub(2)]
+    seen = []
+    for active in train_runs(stubs, jobs=2, gpus=2, threads=4):
+        seen.append([stubs.index(stub) for stub in active])
+        for stub in active:
+            stub.turns -= 1
+    # The third had its result; the fourth takes the place of the second.
+    assert seen == [[0, 1], [0, 3], [0, 3]]
+    assert [stub.started for stub in stubs] == [(4, 0), (4, 1), None, (4, 1)]
+
+
+def test_a_break_stops_what_is_running():
+    stubs = [Stub(5), Stub(5), Stub(5)]
+    with pytest.raises(KeyboardInterrupt):
+        with closing(train_runs(stubs, jobs=2)) as turns:
+            for _ in turns:
+                raise KeyboardInterrupt
+    assert [stub.stopped for stub in stubs] == [True, True, False]
+
+
+def make_run(folder, **more) -> Run:
+    cfg = Config(dict(model=dict(type='Net'), **more))
+    return Run('none', 3, cfg, folder, parameters=7)
+
+
+def test_a_run_reads_what_was_logged(tmp_path):
+    run = make_run(tmp_path)
+    assert (run.step, run.result, run.error) == (0, None, None)
+    scalars = tmp_path / '2026/vis_data/scalars.json'
+    scalars.parent.mkdir(parents=True)
+    lines = [dict(loss=1.0, time=t, step=i) for i, t in enumerate([9, 1, 2])]
+    lines.insert(1, dict(mIoU=5.0, time=7, data_time=7, step=1))
+    lines.append(dict(mIoU=8.5, aAcc=9.0, time=7, data_time=7, step=2))
+    text = '\n'.join(map(json.dumps, lines))
+    scalars.write_text(text + '\n{"loss": 0.1, "ti')  # is being written
+    assert run.step == 2
+    run._process = type('Ended', (), dict(poll=lambda self: 0))()
+    want = dict(mIoU=8.5, aAcc=9.0, seconds_per_iteration=2)
+    assert run.result == want
+    # Later without the process, and the log gone.
+    scalars.unlink()
+    assert make_run(tmp_path).result == want
+
+
+def test_a_run_without_an_evaluation(tmp_path):
+    run = make_run(tmp_path)
+    run._process = type('Ended', (), dict(poll=lambda self: 0))()
+    with pytest.raises(UserError, match='has no evaluation'):
+        _ = run.result
+
+
+def test_a_folder_belongs_to_one_config(tmp_path):
+    make_run(tmp_path)
+    make_run(tmp_path)
+    with pytest.raises(UserError, match='holds a run of another config'):
+        make_run(tmp_path, train_cfg=dict(max_iters=3))
+    assert 'seed=3' in (tmp_path / 'config.py').read_text()
