@@ -28,7 +28,8 @@ def build_attention(
         nn.Module: The layer, (B, in_channels, H, W) to the same.
 
     Raises:
-        ValueError: ``type`` is missing or not registered, or
+        ValueError: ``type`` is missing, not registered or none that works
+            on maps, the layer would change the size of the map, or
             ``in_channels`` is given again with another value.
         TypeError: An argument that the layer does not take.
     """
@@ -49,6 +50,11 @@ def build_attention(
             f'attention.type={kind!r} is not registered'
             f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
         )
+    if cls in MODELS.module_dict.values() and not hasattr(cls, 'attend'):
+        raise ValueError(
+            f'attention.type={kind!r} is no attention on maps, (B, C, H, W) '
+            f'to the same; choose from {", ".join(known)}'
+        )
     taken = _arguments(cls)
     for name in cfg:
         if name not in taken:
@@ -63,6 +69,14 @@ def build_attention(
             f'{in_channels} channels there; leave it out'
         )
     layer = cls(**cfg)
+    if hasattr(layer, 'attend'):
+        stride, width = layer.stride, layer.out_channels
+        if (stride, width) != (1, in_channels):
+            raise ValueError(
+                f'attention.{stride=} and attention.out_channels={width} '
+                'change the map, which must stay as the host has it; leave '
+                'them out'
+            )
     if padded and not getattr(cls, 'supports_mask', False):
         print_log(
             f'{kind} takes no padding mask: padding takes part in its '
@@ -70,7 +84,10 @@ def build_attention(
             'current',
             logging.WARNING,
         )
-    layer.padded = padded
+    for part in layer.modules():
+        # A member inside this one asks for the mask by itself.
+        if part is layer or hasattr(part, 'padded'):
+            part.padded = padded
     return layer
 
 
