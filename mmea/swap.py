@@ -569,6 +569,10 @@ def _build(
             f'{name} takes no padding mask, and {type(layer).__name__} may '
             'hand it one'
         )
+    # No map of the batch: its padding says nothing of these tokens.
+    for part in member.modules():
+        if hasattr(part, 'padded'):
+            part.padded = False
     return _ADAPTERS[kind](member, module, width), None
 
 

@@ -27,6 +27,7 @@ from torch import nn
 from mmea import swap, test, train
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.models import ExternalAttention2d
+from mmea.models.padding import note_sizes
 from mmea.swap import TokenAttention, swap_attention
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -482,6 +483,23 @@ class TestSignatures:
         other[1, 4:] = 9
         out = turn(layer(turn(other), key_padding_mask=padded))
         torch.testing.assert_close(out[1, :4], want[1, :4])
+
+    @pytest.mark.parametrize(
+        'target',
+        [
+            EA,
+            dict(type='mmea.CATT2d', in_sample=dict(type='mmea.NonLocal2d')),
+        ],
+    )
+    def test_tokens_are_no_map_of_the_batch(self, target):
+        """Its padding is not that of, say, proposals."""
+        host = Host(self_attn=MultiheadAttention(8, 2, batch_first=True))
+        swap_attention(host, [dict(source='any', target=target)])
+        layer = filled(host).self_attn
+        want = layer(self.x)
+        batch = torch.zeros(2, 3, 64, 64)
+        note_sizes(batch, [(64, 64), (32, 64)])
+        torch.testing.assert_close(layer(self.x), want)
 
     def test_mmcv_drops_as_the_host(self):
         drop = dict(type='Dropout', drop_prob=0.5)
