@@ -232,14 +232,19 @@ def _init_weights(model: nn.Module, names: list[str]):
     Hosts run Kaiming or Xavier over all that has a weight.
     """
     loaded = set()
+    before = {}
     handles = []
     for name in names:
         # What the host loads from a checkpoint stays.
         def note(module, state_dict, prefix, *args, name=name):
-            if any(key.startswith(prefix) for key in state_dict):
+            if any(prefix + key in state_dict for key in before[name]):
                 loaded.add(name)
 
         module = model.get_submodule(name)
+        before[name] = {
+            key: param.detach().clone()
+            for key, param in module.named_parameters()
+        }
         handles.append(module.register_load_state_dict_pre_hook(note))
         if isinstance(module, _WindowTokens):
             handles.append(
@@ -249,8 +254,14 @@ def _init_weights(model: nn.Module, names: list[str]):
     for handle in handles:
         handle.remove()
     for name in names:
-        if name not in loaded:
-            model.get_submodule(name).init_weights()
+        module = model.get_submodule(name)
+        # A second call does nothing in mmengine, so it must not here.
+        touched = any(
+            not torch.equal(param, before[name][key])
+            for key, param in module.named_parameters()
+        )
+        if touched and name not in loaded:
+            module.init_weights()
 
 
 def _add_bias_table(module: nn.Module, state: dict, prefix: str, *args):

@@ -920,6 +920,33 @@ class TestConfig:
             # Its own, not those of the original.
             assert not model.backbone.is_init
 
+    def test_second_init_does_nothing(self):
+        """As without the swap: what was trained meanwhile stays."""
+        _, cfg = get_config('nlnet')
+        model = MODELS.build(
+            dict(type='mmea.SwapAttention', model=cfg, rules=ANY)
+        )
+        model.init_weights()
+        memory = model.decode_head.nl_block.key_memory
+        nn.init.constant_(memory, 0.5)
+        model.init_weights()
+        assert memory.eq(0.5).all()
+
+    def test_weights_of_what_was_replaced(self):
+        """They do not fit, so the host's Xavier has the last word but one."""
+
+        class Model(Host):
+            def init_weights(self):
+                self.load_state_dict(state, strict=False)
+                for param in self.parameters():
+                    nn.init.uniform_(param)
+
+        model = Model(self_attn=MultiheadAttention(8, 2))
+        state = model.state_dict()
+        swap_attention(model, ANY)
+        model.init_weights()
+        assert not model.self_attn.attention.out_proj.weight.any()
+
     def test_pretrained_swin(self, tmp_path):
         """Its own weights load around what was swapped."""
         _, cfg = get_config('mask_rcnn_swin')
