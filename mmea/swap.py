@@ -69,6 +69,15 @@ _MASKED = (
         'text_layers',
     ),
 )
+# Arguments of a target.
+_SET_BY_THE_PLACE = (
+    'in_channels',
+    'out_channels',
+    'stride',
+    'residual',
+    'embed_dims',
+    'batch_first',
+)
 _LOOKS_LIKE_ATTENTION = ('Attention', 'Attn', 'MSA', 'NonLocal')
 
 
@@ -319,15 +328,27 @@ def _kind(cls: type) -> str | None:
 
 
 def _check_rule(rule: dict) -> dict:
-    rule = dict(rule)
-    rule.pop('_scope_', None)
+    if isinstance(rule, dict):
+        rule = {key: rule[key] for key in rule if key != '_scope_'}
     keys = {'source', 'target', 'where'}
-    if not {'source', 'target'} <= rule.keys() <= keys:
+    if not isinstance(rule, dict) or not (
+        {'source', 'target'} <= rule.keys() <= keys
+    ):
         raise ValueError(
-            "a rule has the keys source and target, and may have 'where', "
-            f'got {rule}'
+            'rules is a list of dicts; each has the keys source and target, '
+            f"and may have 'where', got {rule!r}"
         )
-    for name in ('in_channels', 'out_channels', 'stride', 'residual'):
+    if not isinstance(rule['target'], dict):
+        raise ValueError(
+            'target must be the config of a layer, such as '
+            f"dict(type='mmea.ExternalAttention2d'), got {rule['target']!r}"
+        )
+    if not isinstance(rule.get('where', ''), str):
+        raise ValueError(
+            "where must be one pattern, such as 'backbone.*', got "
+            f'{rule["where"]!r}; write a rule for each'
+        )
+    for name in _SET_BY_THE_PLACE:
         if name in rule['target']:
             raise ValueError(
                 f'target.{name} is set by what is replaced; leave it out of '
@@ -589,7 +610,7 @@ def _build(
 
 def _is_for_tokens(target: dict) -> bool:
     """Whether the target is called as mmcv's MultiheadAttention."""
-    cls = MODELS.get(str(target.get('type')))
+    cls = _target_class(target)
     return (
         inspect.isclass(cls)
         and 'embed_dims' in inspect.signature(cls).parameters
@@ -598,14 +619,19 @@ def _is_for_tokens(target: dict) -> bool:
 
 
 def _member(target: dict, channels: int) -> AttentionBlock2d:
-    # A gate has no residual by default, but what is replaced has one.
-    member = build_attention(dict(target, residual=True), channels)
-    if not isinstance(member, AttentionBlock2d):
+    cls = _target_class(target)
+    if inspect.isclass(cls) and not issubclass(cls, AttentionBlock2d):
         raise ValueError(
-            f'target {type(member).__name__} is no layer of mmea for maps '
-            '(an AttentionBlock2d)'
+            f'target {cls.__name__} is no layer of mmea for maps (an '
+            'AttentionBlock2d)'
         )
-    return member
+    # A gate has no residual by default, but what is replaced has one.
+    return build_attention(dict(target, residual=True), channels)
+
+
+def _target_class(target: dict) -> object:
+    kind = target.get('type')
+    return MODELS.get(kind) if isinstance(kind, str) else kind
 
 
 def _width(module: nn.Module) -> int:

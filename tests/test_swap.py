@@ -26,7 +26,7 @@ from torch import nn
 
 from mmea import swap, test, train
 from mmea.engine.checkpoint import load_checkpoint
-from mmea.models import ExternalAttention2d
+from mmea.models import ExternalAttention2d, MultiheadExternalAttention
 from mmea.models.padding import note_sizes
 from mmea.swap import TokenAttention, swap_attention
 
@@ -835,7 +835,24 @@ class TestRules:
             ),
             (
                 dict(source='any', target=dict(type='Conv2d')),
-                'b: .*residual is no argument of',
+                'b: target Conv2d is no layer of mmea for maps',
+            ),
+            (
+                dict(source='any', target=dict(type='mmea.CausalAttention')),
+                'b: target CausalAttention is no layer of mmea for maps',
+            ),
+            ('any', "rules is a list of dicts.*got 'any'"),
+            (
+                dict(source='any', target='mmea.ExternalAttention2d'),
+                "target must be the config of a layer.*got 'mmea.Ext",
+            ),
+            (
+                dict(source='any', target=EA, where=['a', 'b']),
+                r"where must be one pattern.*got \['a', 'b'\]",
+            ),
+            (
+                dict(source='any', target=dict(EA, batch_first=True)),
+                'target.batch_first is set by what is replaced',
             ),
             (
                 # It could not start as the identity.
@@ -854,6 +871,13 @@ class TestRules:
         with pytest.raises((ValueError, TypeError), match=match):
             swap_attention(host, [rule])
         assert host.b is block
+
+    def test_target_by_its_class(self):
+        host = Host(map=NonLocal2d(8), self_attn=MultiheadAttention(8, 2))
+        target = dict(type=MultiheadExternalAttention)
+        report = swap_attention(host, [dict(source='any', target=target)])
+        assert [s.name for s in report.replaced] == ['self_attn']
+        assert 'is for tokens' in left_because(report)['map']
 
     def test_the_model_itself(self):
         report = swap_attention(NonLocal2d(8), ANY)
