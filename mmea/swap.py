@@ -758,11 +758,13 @@ class _Tokens(TokenAttention):
         **kwargs,
     ) -> Tensor:
         # Same objects, not same numbers: comparing those would cost a pass.
-        if any(x is not None and x is not query for x in (key, value)):
+        if any(x is not None and x is not query for x in (key, value)) or (
+            key_pos is not None and key_pos is not query_pos
+        ):
             raise ValueError(
                 'this attention was swapped as self-attention, but is called '
-                'with other keys or values than queries; leave it out by '
-                "'where' of the rule"
+                'with other keys or values than queries, or with other '
+                "positions of them; leave it out by 'where' of the rule"
             )
         _check_no_mask(attn_mask)
         if identity is None:

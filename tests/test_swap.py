@@ -515,6 +515,8 @@ class TestSignatures:
         layer = self.swap(self_attn=MultiheadAttention(8, 2)).self_attn
         with pytest.raises(ValueError, match='other keys or values'):
             layer(self.x, self.x + 1)
+        with pytest.raises(ValueError, match='other positions of them'):
+            layer(self.x, key_pos=self.x)
         with pytest.raises(ValueError, match='pairwise mask'):
             layer(self.x, attn_mask=torch.zeros(6, 6))
         layer = self.swap(self_attn=nn.MultiheadAttention(8, 2)).self_attn
