@@ -78,7 +78,16 @@ _SET_BY_THE_PLACE = (
     'embed_dims',
     'batch_first',
 )
-_LOOKS_LIKE_ATTENTION = ('Attention', 'Attn', 'MSA', 'NonLocal')
+# Parts of names; the last three are DANet's, EMANet's and PSANet's.
+_LOOKS_LIKE_ATTENTION = (
+    'Attention',
+    'Attn',
+    'MSA',
+    'NonLocal',
+    'CAM',
+    'EMAModule',
+    'PSAMask',
+)
 
 
 @dataclass

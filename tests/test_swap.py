@@ -162,7 +162,7 @@ MODELS_TO_SWAP = {
             head=dict(in_channels=128, pam_channels=8),
         ),
         [],
-        ['decode_head.pam'],
+        ['decode_head.pam', 'decode_head.cam'],
     ),
     'segformer': (
         'mmseg',
@@ -741,6 +741,19 @@ class TestRules:
         model.layer = Host(self_attn=MultiheadAttention(8, 2))
         report = swap_attention(model, ANY)
         assert 'pairwise mask' in left_because(report)['layer.self_attn']
+
+    def test_attention_by_another_name(self):
+        heads = pytest.importorskip('mmseg.models.decode_heads')
+        for kind in ('EMAHead', 'PSAHead'):
+            head = getattr(heads, kind)
+            args = dict(in_channels=4, channels=4, num_classes=2)
+            if kind == 'EMAHead':
+                args.update(ema_channels=4, num_bases=2, num_stages=1)
+            else:
+                args.update(mask_size=(3, 3))
+            host = Host(head=head(**args))
+            report = swap_attention(host, ANY)
+            assert 'no known source' in str(report), kind
 
     def test_fused_encoder_of_torch(self):
         layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
