@@ -69,7 +69,25 @@ _MASKED = (
         'text_layers',
     ),
 )
-_LOOKS_LIKE_ATTENTION = ('Attention', 'Attn', 'MSA', 'NonLocal')
+# Arguments of a target.
+_SET_BY_THE_PLACE = (
+    'in_channels',
+    'out_channels',
+    'stride',
+    'residual',
+    'embed_dims',
+    'batch_first',
+)
+# Parts of names; the last three are DANet's, EMANet's and PSANet's.
+_LOOKS_LIKE_ATTENTION = (
+    'Attention',
+    'Attn',
+    'MSA',
+    'NonLocal',
+    'CAM',
+    'EMAModule',
+    'PSAMask',
+)
 
 
 @dataclass
@@ -232,14 +250,19 @@ def _init_weights(model: nn.Module, names: list[str]):
     Hosts run Kaiming or Xavier over all that has a weight.
     """
     loaded = set()
+    before = {}
     handles = []
     for name in names:
         # What the host loads from a checkpoint stays.
         def note(module, state_dict, prefix, *args, name=name):
-            if any(key.startswith(prefix) for key in state_dict):
+            if any(prefix + key in state_dict for key in before[name]):
                 loaded.add(name)
 
         module = model.get_submodule(name)
+        before[name] = {
+            key: param.detach().clone()
+            for key, param in module.named_parameters()
+        }
         handles.append(module.register_load_state_dict_pre_hook(note))
         if isinstance(module, _WindowTokens):
             handles.append(
@@ -249,8 +272,14 @@ def _init_weights(model: nn.Module, names: list[str]):
     for handle in handles:
         handle.remove()
     for name in names:
-        if name not in loaded:
-            model.get_submodule(name).init_weights()
+        module = model.get_submodule(name)
+        # A second call does nothing in mmengine, so it must not here.
+        touched = any(
+            not torch.equal(param, before[name][key])
+            for key, param in module.named_parameters()
+        )
+        if touched and name not in loaded:
+            module.init_weights()
 
 
 def _add_bias_table(module: nn.Module, state: dict, prefix: str, *args):
@@ -308,15 +337,27 @@ def _kind(cls: type) -> str | None:
 
 
 def _check_rule(rule: dict) -> dict:
-    rule = dict(rule)
-    rule.pop('_scope_', None)
+    if isinstance(rule, dict):
+        rule = {key: rule[key] for key in rule if key != '_scope_'}
     keys = {'source', 'target', 'where'}
-    if not {'source', 'target'} <= rule.keys() <= keys:
+    if not isinstance(rule, dict) or not (
+        {'source', 'target'} <= rule.keys() <= keys
+    ):
         raise ValueError(
-            "a rule has the keys source and target, and may have 'where', "
-            f'got {rule}'
+            'rules is a list of dicts; each has the keys source and target, '
+            f"and may have 'where', got {rule!r}"
         )
-    for name in ('in_channels', 'out_channels', 'stride', 'residual'):
+    if not isinstance(rule['target'], dict):
+        raise ValueError(
+            'target must be the config of a layer, such as '
+            f"dict(type='mmea.ExternalAttention2d'), got {rule['target']!r}"
+        )
+    if not isinstance(rule.get('where', ''), str):
+        raise ValueError(
+            "where must be one pattern, such as 'backbone.*', got "
+            f'{rule["where"]!r}; write a rule for each'
+        )
+    for name in _SET_BY_THE_PLACE:
         if name in rule['target']:
             raise ValueError(
                 f'target.{name} is set by what is replaced; leave it out of '
@@ -569,12 +610,16 @@ def _build(
             f'{name} takes no padding mask, and {type(layer).__name__} may '
             'hand it one'
         )
+    # No map of the batch: its padding says nothing of these tokens.
+    for part in member.modules():
+        if hasattr(part, 'padded'):
+            part.padded = False
     return _ADAPTERS[kind](member, module, width), None
 
 
 def _is_for_tokens(target: dict) -> bool:
     """Whether the target is called as mmcv's MultiheadAttention."""
-    cls = MODELS.get(str(target.get('type')))
+    cls = _target_class(target)
     return (
         inspect.isclass(cls)
         and 'embed_dims' in inspect.signature(cls).parameters
@@ -583,14 +628,19 @@ def _is_for_tokens(target: dict) -> bool:
 
 
 def _member(target: dict, channels: int) -> AttentionBlock2d:
-    # A gate has no residual by default, but what is replaced has one.
-    member = build_attention(dict(target, residual=True), channels)
-    if not isinstance(member, AttentionBlock2d):
+    cls = _target_class(target)
+    if inspect.isclass(cls) and not issubclass(cls, AttentionBlock2d):
         raise ValueError(
-            f'target {type(member).__name__} is no layer of mmea for maps '
-            '(an AttentionBlock2d)'
+            f'target {cls.__name__} is no layer of mmea for maps (an '
+            'AttentionBlock2d)'
         )
-    return member
+    # A gate has no residual by default, but what is replaced has one.
+    return build_attention(dict(target, residual=True), channels)
+
+
+def _target_class(target: dict) -> object:
+    kind = target.get('type')
+    return MODELS.get(kind) if isinstance(kind, str) else kind
 
 
 def _width(module: nn.Module) -> int:
@@ -717,11 +767,13 @@ class _Tokens(TokenAttention):
         **kwargs,
     ) -> Tensor:
         # Same objects, not same numbers: comparing those would cost a pass.
-        if any(x is not None and x is not query for x in (key, value)):
+        if any(x is not None and x is not query for x in (key, value)) or (
+            key_pos is not None and key_pos is not query_pos
+        ):
             raise ValueError(
                 'this attention was swapped as self-attention, but is called '
-                'with other keys or values than queries; leave it out by '
-                "'where' of the rule"
+                'with other keys or values than queries, or with other '
+                "positions of them; leave it out by 'where' of the rule"
             )
         _check_no_mask(attn_mask)
         if identity is None:

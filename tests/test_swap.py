@@ -26,7 +26,8 @@ from torch import nn
 
 from mmea import swap, test, train
 from mmea.engine.checkpoint import load_checkpoint
-from mmea.models import ExternalAttention2d
+from mmea.models import ExternalAttention2d, MultiheadExternalAttention
+from mmea.models.padding import note_sizes
 from mmea.swap import TokenAttention, swap_attention
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +162,7 @@ MODELS_TO_SWAP = {
             head=dict(in_channels=128, pam_channels=8),
         ),
         [],
-        ['decode_head.pam'],
+        ['decode_head.pam', 'decode_head.cam'],
     ),
     'segformer': (
         'mmseg',
@@ -483,6 +484,23 @@ class TestSignatures:
         out = turn(layer(turn(other), key_padding_mask=padded))
         torch.testing.assert_close(out[1, :4], want[1, :4])
 
+    @pytest.mark.parametrize(
+        'target',
+        [
+            EA,
+            dict(type='mmea.CATT2d', in_sample=dict(type='mmea.NonLocal2d')),
+        ],
+    )
+    def test_tokens_are_no_map_of_the_batch(self, target):
+        """Its padding is not that of, say, proposals."""
+        host = Host(self_attn=MultiheadAttention(8, 2, batch_first=True))
+        swap_attention(host, [dict(source='any', target=target)])
+        layer = filled(host).self_attn
+        want = layer(self.x)
+        batch = torch.zeros(2, 3, 64, 64)
+        note_sizes(batch, [(64, 64), (32, 64)])
+        torch.testing.assert_close(layer(self.x), want)
+
     def test_mmcv_drops_as_the_host(self):
         drop = dict(type='Dropout', drop_prob=0.5)
         old = MultiheadAttention(8, 2, proj_drop=0.25, dropout_layer=drop)
@@ -497,6 +515,8 @@ class TestSignatures:
         layer = self.swap(self_attn=MultiheadAttention(8, 2)).self_attn
         with pytest.raises(ValueError, match='other keys or values'):
             layer(self.x, self.x + 1)
+        with pytest.raises(ValueError, match='other positions of them'):
+            layer(self.x, key_pos=self.x)
         with pytest.raises(ValueError, match='pairwise mask'):
             layer(self.x, attn_mask=torch.zeros(6, 6))
         layer = self.swap(self_attn=nn.MultiheadAttention(8, 2)).self_attn
@@ -722,6 +742,19 @@ class TestRules:
         report = swap_attention(model, ANY)
         assert 'pairwise mask' in left_because(report)['layer.self_attn']
 
+    def test_attention_by_another_name(self):
+        heads = pytest.importorskip('mmseg.models.decode_heads')
+        for kind in ('EMAHead', 'PSAHead'):
+            head = getattr(heads, kind)
+            args = dict(in_channels=4, channels=4, num_classes=2)
+            if kind == 'EMAHead':
+                args.update(ema_channels=4, num_bases=2, num_stages=1)
+            else:
+                args.update(mask_size=(3, 3))
+            host = Host(head=head(**args))
+            report = swap_attention(host, ANY)
+            assert 'no known source' in str(report), kind
+
     def test_fused_encoder_of_torch(self):
         layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
         model = nn.TransformerEncoder(layer, 1)
@@ -817,7 +850,24 @@ class TestRules:
             ),
             (
                 dict(source='any', target=dict(type='Conv2d')),
-                'b: .*residual is no argument of',
+                'b: target Conv2d is no layer of mmea for maps',
+            ),
+            (
+                dict(source='any', target=dict(type='mmea.CausalAttention')),
+                'b: target CausalAttention is no layer of mmea for maps',
+            ),
+            ('any', "rules is a list of dicts.*got 'any'"),
+            (
+                dict(source='any', target='mmea.ExternalAttention2d'),
+                "target must be the config of a layer.*got 'mmea.Ext",
+            ),
+            (
+                dict(source='any', target=EA, where=['a', 'b']),
+                r"where must be one pattern.*got \['a', 'b'\]",
+            ),
+            (
+                dict(source='any', target=dict(EA, batch_first=True)),
+                'target.batch_first is set by what is replaced',
             ),
             (
                 # It could not start as the identity.
@@ -836,6 +886,13 @@ class TestRules:
         with pytest.raises((ValueError, TypeError), match=match):
             swap_attention(host, [rule])
         assert host.b is block
+
+    def test_target_by_its_class(self):
+        host = Host(map=NonLocal2d(8), self_attn=MultiheadAttention(8, 2))
+        target = dict(type=MultiheadExternalAttention)
+        report = swap_attention(host, [dict(source='any', target=target)])
+        assert [s.name for s in report.replaced] == ['self_attn']
+        assert 'is for tokens' in left_because(report)['map']
 
     def test_the_model_itself(self):
         report = swap_attention(NonLocal2d(8), ANY)
@@ -901,6 +958,33 @@ class TestConfig:
             assert not layer.out_proj.weight.any()
             # Its own, not those of the original.
             assert not model.backbone.is_init
+
+    def test_second_init_does_nothing(self):
+        """As without the swap: what was trained meanwhile stays."""
+        _, cfg = get_config('nlnet')
+        model = MODELS.build(
+            dict(type='mmea.SwapAttention', model=cfg, rules=ANY)
+        )
+        model.init_weights()
+        memory = model.decode_head.nl_block.key_memory
+        nn.init.constant_(memory, 0.5)
+        model.init_weights()
+        assert memory.eq(0.5).all()
+
+    def test_weights_of_what_was_replaced(self):
+        """They do not fit, so the host's Xavier has the last word but one."""
+
+        class Model(Host):
+            def init_weights(self):
+                self.load_state_dict(state, strict=False)
+                for param in self.parameters():
+                    nn.init.uniform_(param)
+
+        model = Model(self_attn=MultiheadAttention(8, 2))
+        state = model.state_dict()
+        swap_attention(model, ANY)
+        model.init_weights()
+        assert not model.self_attn.attention.out_proj.weight.any()
 
     def test_pretrained_swin(self, tmp_path):
         """Its own weights load around what was swapped."""
