@@ -77,8 +77,8 @@ class TokensToToken(nn.Module):
 class TokenLayer(nn.Module):
     """A transformer layer with external attention that changes the width.
 
-    ``u = in_proj(norm1(x)); z = u + out_proj(A(u) M_v + b_v); z + MLP(norm2(z))``:
-    the skip begins behind the first projection.
+    ``u = in_proj(norm1(x)); z = u + out_proj(A(u) M_v + b_v)``, and then
+    ``z + MLP(norm2(z))``: the skip begins behind the first projection.
 
     Args:
         in_channels (int): Channels of the tokens.
