@@ -20,9 +20,9 @@ class TokensToToken(nn.Module):
     attention narrows the tokens, which then form a map again.
 
     The image is padded with zeros, at the right and at the bottom, up to
-    multiples of 16, so that no pixel is lost and the tokens of the padding
-    take part as others do. Where it is a multiple already, this is the
-    published module.
+    multiples of 16: without that, 65 pixels would give 4 tokens. The tokens of
+    the padding take part as others do. Where the image is a multiple already,
+    this is the published module.
 
     Args:
         in_channels (int): Channels of the image.
