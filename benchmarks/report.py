@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from prettytable import PrettyTable, TableStyle
 
-from . import blocks
+from . import blocks, multihead
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
@@ -67,6 +67,8 @@ def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
         text += segmentor_tables(by_part['segmentors'])
     if 'insertions' in by_part:
         text += insertion_table(by_part['insertions'])
+    if 'multihead' in by_part:
+        text += multihead_table(by_part['multihead'])
     if 'surroundings' in by_part:
         text += surrounding_table(by_part['surroundings'])
     path = folder / 'README.md'
@@ -231,6 +233,38 @@ def insertion_table(rows: list[dict]) -> list[str]:
             ],
             lines,
         ),
+    ]
+
+
+def multihead_table(rows: list[dict]) -> list[str]:
+    found = {(r['size'], r['name'], r['mode']): r for r in rows}
+    lines = []
+    for size, kind in dict.fromkeys((r['size'], r['name']) for r in rows):
+        line = [size, kind]
+        for mode in ('inference', 'training'):
+            row, rival = (
+                found[size, name, mode] for name in (kind, multihead.SELF)
+            )
+            line += [
+                f'{row["macs"] / 1e9:.3f}',
+                milliseconds(row),
+                f'{rival["seconds"] / row["seconds"]:.2f}',
+                f'{row["memory"] / 1e6:.1f}',
+            ]
+        line.append(f'{row["parameters"] / 1e6:.3f}')
+        lines.append(line)
+    header = ['channels x tokens', 'attention']
+    for mode in ('inference', 'training'):
+        header += [
+            f'{mode}, GMAC',
+            f'{mode}, ms',
+            f'{mode}, times faster than self-attention',
+            f'{mode}, MB',
+        ]
+    return [
+        '## Multi-head, one sequence of tokens, heads of 64 channels',
+        '',
+        *table([*header, 'M params'], lines),
     ]
 
 

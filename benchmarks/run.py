@@ -29,9 +29,9 @@ from mmea.measure import (
     time_steps,
 )
 
-from . import blocks, insertions, report, surroundings
+from . import blocks, insertions, multihead, report, surroundings
 
-PARTS = ('blocks', 'segmentors', 'surroundings', 'insertions')
+PARTS = ('blocks', 'segmentors', 'surroundings', 'insertions', 'multihead')
 MODES = ('inference', 'training')
 # Whole networks take long and vary little.
 SEGMENTOR_PROCESSES = 3
@@ -50,6 +50,13 @@ def parse_args():
         nargs='+',
         default=[32, 64, 128, 256],
         help='heights and widths of the map in tokens, ascending',
+    )
+    parser.add_argument(
+        '--tokens',
+        type=int,
+        nargs='+',
+        default=multihead.TOKENS,
+        help='of multihead: numbers of tokens',
     )
     parser.add_argument(
         '--only',
@@ -345,6 +352,37 @@ def work_insertions(args):
                     if mode == 'inference':
                         row['macs'] = count_macs(runner.step)
                 yield row
+
+
+def work_multihead(args):
+    dtype = getattr(torch, args.dtype)
+    for width in multihead.WIDTHS:
+        for tokens in args.tokens:
+            for mode in MODES:
+                runners = {
+                    kind: multihead.Contestant(
+                        kind, width, tokens, mode, args.device, dtype
+                    )
+                    for kind in multihead.KINDS
+                }
+                times = time_steps(
+                    {kind: runner.step for kind, runner in runners.items()},
+                    args.device,
+                    rounds=3 * args.rounds,
+                    seconds=6,
+                )
+                for kind, runner in runners.items():
+                    row = dict(
+                        size=f'{width} x {tokens}',
+                        mode=mode,
+                        name=kind,
+                        seconds=times[kind],
+                    )
+                    if args.worker == 0:
+                        row['memory'] = peak_memory(runner.step, args.device)
+                        row['parameters'] = count_parameters(runner.layer)
+                        row['macs'] = count_macs(runner.step)
+                    yield row
 
 
 if __name__ == '__main__':

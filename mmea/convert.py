@@ -94,6 +94,63 @@ _MULTIHEAD = (
     (r'linear_1\.bias', 'value_bias'),
     (r'proj\.(.*)', r'out_proj.\1'),
 )
+
+
+def _under(old: str, new: str, rules):
+    """The rules of a part, behind the prefix of its place."""
+    groups = re.compile(old).groups
+
+    def later(match):  # a group of the part comes after those of the prefix
+        return f'\\{int(match[1]) + groups}'
+
+    return tuple(
+        (old + theirs, new + re.sub(r'\\(\d)', later, ours))
+        for theirs, ours in rules
+    )
+
+
+_NORMS_AND_MLP = (
+    (r'(norm[12])\.(.*)', r'\1.\2'),
+    (r'mlp\.fc1\.(.*)', r'ffn.layers.0.0.\1'),
+    (r'mlp\.fc2\.(.*)', r'ffn.layers.1.\1'),
+)
+_EAMLP_BLOCK = (*_under(r'attn\.', 'attn.', _MULTIHEAD), *_NORMS_AND_MLP)
+
+
+# The memories of the tokens-to-token module are numbered from 0 or from 1.
+def _token_layer(key: int):
+    return (
+        (r'attn\.q_linear\.(.*)', r'in_proj.\1'),
+        (rf'attn\.linear_{key}\.weight', 'key_memory'),
+        (rf'attn\.linear_{key + 1}\.weight', 'value_memory'),
+        (rf'attn\.linear_{key + 1}\.bias', 'value_bias'),
+        (r'attn\.proj\.(.*)', r'out_proj.\1'),
+        *_NORMS_AND_MLP,
+    )
+
+
+def _eamlp(key: int):
+    return (
+        (r'(cls_token|pos_embed)', r'backbone.\1'),
+        *(
+            rule
+            for i in (0, 1)
+            for rule in _under(
+                rf'tokens_to_token\.attention{i + 1}\.',
+                f'backbone.tokens_to_token.layers.{i}.',
+                _token_layer(key),
+            )
+        ),
+        (
+            r'tokens_to_token\.project\.(.*)',
+            r'backbone.tokens_to_token.out_proj.\1',
+        ),
+        *_under(r'blocks\.(\d+)\.', r'backbone.blocks.\1.', _EAMLP_BLOCK),
+        (r'norm\.(.*)', r'backbone.norm.\1'),
+        (r'head\.(.*)', r'head.fc.\1'),
+    )
+
+
 _CBAM = (
     (r'ChannelGate\.mlp\.1\.(.*)', r'channel_fc1.\1'),
     (r'ChannelGate\.mlp\.3\.(.*)', r'channel_fc2.\1'),
@@ -149,6 +206,11 @@ SOURCES = {
     'timm_halo': _TIMM_HALO,
     'elsa': _ELSA,
     'eamlp_attention': _MULTIHEAD,
+    'eamlp_block': _EAMLP_BLOCK,
+    'eamlp_token_performer': _token_layer(0),
+    'eamlp_token_transformer': _token_layer(1),
+    'eamlp_performer': _eamlp(0),
+    'eamlp_transformer': _eamlp(1),
     'caam_cbam': _CBAM,
     'caam_attention': _CAUSAL,
     'catt_ft': _CATT_FT,
@@ -247,7 +309,12 @@ def convert(
             ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
             to :class:`mmea.layers.ELSA2d`. ``eamlp_attention``: the
             attention of EAMLP's blocks, to
-            :class:`mmea.layers.MultiheadExternalAttention`. ``caam_cbam``:
+            :class:`mmea.layers.MultiheadExternalAttention`;
+            ``eamlp_performer`` and ``eamlp_transformer``: the whole EAMLP
+            with these tokens (the published models have the first), to an
+            ``ImageClassifier`` with an ``EAMLP`` and a ``LinearClsHead``;
+            ``eamlp_block``, ``eamlp_token_performer`` and
+            ``eamlp_token_transformer``: its parts. ``caam_cbam``:
             CaaM's ``CBAM``, to :class:`mmea.layers.CBAMGate2d`, and
             ``caam_attention``: its ``Attention_ours``, to
             :class:`mmea.layers.CausalAttention`. ``catt_ft`` and

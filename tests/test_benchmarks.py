@@ -19,7 +19,8 @@ def test_command(tmp_path):
             sys.executable,
             *('-m', 'benchmarks.run', '--sizes', '8', '16'),
             *('--processes', '2', '--rounds', '1'),
-            *('--parts', 'blocks', 'surroundings', '--out', str(tmp_path)),
+            *('--parts', 'blocks', 'surroundings', 'multihead'),
+            *('--tokens', '16', '--out', str(tmp_path)),
         ],
         cwd=ROOT,
         check=True,
@@ -39,8 +40,20 @@ def test_command(tmp_path):
     assert found['external, published form', '16', 'inference']['macs'] == str(
         2 * (512 * 512 + 512 * 64) * 256
     )
+    c, n = 256, 16
+    attention = found['self-attention', f'{c} x {n}', 'inference']
+    assert attention['macs'] == str(4 * n * c**2 + 2 * n**2 * c)
+    for e in (1, 4):
+        row = found[f'external, expansion {e}', f'{c} x {n}', 'inference']
+        assert row['macs'] == str(2 * e * c * (c + 64) * n)
     text = (folder / 'README.md').read_text(encoding='utf-8')
-    for name in ('non-local', 'efficient attention', 'exponent', 'folded'):
+    for name in (
+        'non-local',
+        'efficient attention',
+        'exponent',
+        'folded',
+        '256 x 16',
+    ):
         assert name in text
     assert (folder / 'blocks.png').stat().st_size > 10_000
 

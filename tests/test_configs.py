@@ -39,6 +39,7 @@ ALL = sorted(
 )
 FAMILIES = [
     'cascade_rcnn',
+    'eamlp',
     'eanet',
     'faster_rcnn',
     'mask_rcnn',
@@ -47,6 +48,7 @@ FAMILIES = [
 ]
 VOC = 'eanet/eanet_r50-d8_4xb4-45k_voc12aug-513x513.py'
 NWPU = 'nwpu/fpn_r18-w32_1xb8_nwpu-256x256.py'
+EAMLP = 'eamlp/fpn_eamlp-7_4xb4-160k_ade20k-512x512.py'
 EA_NWPU = 'nwpu/ea_fpn_r18-w32_1xb8_nwpu-256x256.py'
 
 # What each data set calls its files, and which ids its label files hold.
@@ -143,7 +145,7 @@ class TestFiles:
 
     def test_families_are_found(self):
         assert {'ea_fpn_ade20k.py', 'ea_fpn_cityscapes.py'} <= set(LEAVES)
-        assert {VOC, NWPU, EA_NWPU} <= set(LEAVES)
+        assert {VOC, NWPU, EA_NWPU, EAMLP} <= set(LEAVES)
         assert {*FAMILIES, ''} == {n.rpartition('/')[0] for n in ALL}
         assert set(DEMOS) == set(LEAVES) - {NWPU, EA_NWPU}
 
@@ -202,7 +204,7 @@ class TestFiles:
     @pytest.mark.parametrize('name', LEAVES)
     def test_weights_come_from_an_address(self, name):
         init_cfg = load(name).model.backbone.get('init_cfg')
-        if name.startswith('nwpu/') or 'voc12aug' in name:
+        if name.startswith(('nwpu/', 'eamlp/')) or 'voc12aug' in name:
             assert init_cfg is None
         else:
             depth = load(name).model.backbone.depth
@@ -257,6 +259,8 @@ class TestModels:
             logits = model(torch.randn(1, 3, 65, 97), mode='tensor')
         stride = 4 if 'fpn' in name else 8
         size = tuple(-(-n // stride) for n in (65, 97))
+        if name == EAMLP:  # its map is a multiple of that of stride 16
+            size = tuple(4 * -(-n // 16) for n in (65, 97))
         assert logits.shape == (1, model.num_classes, *size)
         assert logits.isfinite().all()
 

@@ -99,9 +99,14 @@ class Case:
                 self.compare(self[f'input/{name}'].grad, grad)
         # Ours under our names, theirs converted to them.
         grads = {name: p.grad for name, p in module.named_parameters()}
+        kind = 'grad/'
+        if self.meta['gradients'] == 'L2 norms only':
+            kind = 'gradnorm/'
+            self.compare(self.x.grad.norm(), 'gradnorm/input')
+            grads = {name: grad.norm() for name, grad in grads.items()}
         recorded = {
             name: value
-            for name, value in self.group('grad/').items()
+            for name, value in self.group(kind).items()
             if name != 'input' and not name.startswith('input/')
         }
         want = convert(recorded, source)
@@ -307,6 +312,67 @@ def check_multihead(case: Case):
     )
 
 
+def check_eamlp_block(case: Case):
+    pytest.importorskip('mmcv')
+    from mmea.models import EAMLP
+
+    ctor = case.meta['ctor']
+    net = EAMLP(
+        dict(
+            embed_dims=ctor['dim'],
+            num_layers=1,
+            num_heads=ctor['num_heads'],
+            feedforward_channels=int(ctor['dim'] * ctor['mlp_ratio']),
+        ),
+        expansion=case.meta['fixed']['coef'],
+    )
+    case.check_module(net.blocks[0], 'eamlp_block')
+
+
+def check_eamlp_tokens(case: Case):
+    pytest.importorskip('mmcv')
+    from mmea.models.backbones.tokens_to_token import TokenLayer
+
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    layer = TokenLayer(
+        ctor['dim'], ctor['in_dim'], num_slots=fixed['S'], eps=fixed['eps']
+    )
+    kind = case.meta['case'].removeprefix('t2t_')
+    case.check_module(layer, f'eamlp_{kind}')
+
+
+def check_eamlp(case: Case):
+    pytest.importorskip('mmcv')
+    from mmea.models import EAMLP
+
+    ctor = case.meta['ctor']
+    backbone = EAMLP(
+        dict(
+            embed_dims=ctor['embed_dim'],
+            num_layers=ctor['depth'],
+            num_heads=ctor['num_heads'],
+            feedforward_channels=int(ctor['embed_dim'] * ctor['mlp_ratio']),
+        ),
+        img_size=ctor['img_size'],
+        in_channels=ctor['in_chans'],
+        token_dims=ctor['token_dim'],
+        out_type='cls_token',
+    )
+    # As stored in single precision there.
+    table = case['param/pos_embed']
+    assert (backbone.pos_embed - table).abs().max() < 1e-6
+    # The names of an ImageClassifier with a LinearClsHead.
+    head = nn.ModuleDict(
+        dict(fc=nn.Linear(ctor['embed_dim'], ctor['num_classes']))
+    )
+    net = nn.ModuleDict(dict(backbone=backbone, head=head))
+    case.check_module(
+        net,
+        f'eamlp_{ctor["tokens_type"]}',
+        lambda x: head['fc'](backbone(x)[-1]),
+    )
+
+
 def check_gate(case: Case):
     ctor = case.meta['ctor']
     layer = CBAMGate2d(
@@ -373,6 +439,9 @@ CHECKS = {
     'halo_': check_halo,
     'elsa_': check_elsa,
     'mhea_attention': check_multihead,
+    'mhea_block': check_eamlp_block,
+    't2t_token_': check_eamlp_tokens,
+    'eamlp_net_': check_eamlp,
     'caam_cbam_': check_gate,
     'catt_': check_catt,
     'caam_vit_attention': check_causal,
@@ -382,7 +451,14 @@ CHECKS = {
 # Cases of external attention run in both of its forms.
 FORMS = {
     prefix: ['plain', 'low_rank']
-    for prefix in ('ea_block_', 'ea_core', 'eanet_head_', 'mhea_attention')
+    for prefix in (
+        'ea_block_',
+        'ea_core',
+        'eanet_head_',
+        'mhea_attention',
+        'mhea_block',
+        'eamlp_net_',
+    )
 }
 
 

@@ -2,7 +2,7 @@
 
 from mmea.registry import MODELS, register_missing
 
-from .backbones import StageAttention
+from .backbones import EAMLP, StageAttention
 from .build import build_attention
 from .layers import (
     CATT2d,
@@ -20,7 +20,7 @@ from .layers import (
     SelfAttention2d,
     StandAloneAttention2d,
 )
-from .necks import EANeck
+from .necks import EANeck, SimpleFeaturePyramid
 
 try:
     from .data_preprocessors.seg_data_preprocessor import SegDataPreProcessor
@@ -53,6 +53,7 @@ __all__ = [
     'EABFP',
     'EAFPNHead',
     'EAHead',
+    'EAMLP',
     'EAMaskHead',
     'EANeck',
     'EARetinaHead',
@@ -65,6 +66,7 @@ __all__ = [
     'NonLocal2d',
     'SegDataPreProcessor',
     'SelfAttention2d',
+    'SimpleFeaturePyramid',
     'StageAttention',
     'StandAloneAttention2d',
     'build_attention',

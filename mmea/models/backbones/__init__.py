@@ -1,3 +1,4 @@
+from .eamlp import EAMLP
 from .stage_attention import StageAttention
 
-__all__ = ['StageAttention']
+__all__ = ['EAMLP', 'StageAttention']

@@ -1,3 +1,4 @@
 from .ea_neck import EANeck
+from .simple_feature_pyramid import SimpleFeaturePyramid
 
-__all__ = ['EANeck']
+__all__ = ['EANeck', 'SimpleFeaturePyramid']

@@ -1,0 +1,20 @@
+# A smaller EAMLP, and a neck and a head to fit.
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            embed_dims=96,
+            num_layers=4,
+            num_heads=4,
+            feedforward_channels=192,
+        ),
+        img_size=96,
+        token_dims=32,
+        drop_path_rate=0.0,
+    ),
+    neck=dict(in_channels=96, out_channels=64, norm_cfg=norm_cfg),
+    decode_head=dict(
+        in_channels=[64, 64, 64, 64], channels=64, norm_cfg=norm_cfg
+    ),
+)
