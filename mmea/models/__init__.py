@@ -2,7 +2,7 @@
 
 from mmea.registry import MODELS, register_missing
 
-from .backbones import StageAttention
+from .backbones import LocalAttentionResNet, StageAttention
 from .build import build_attention
 from .layers import (
     CATT2d,
@@ -19,6 +19,7 @@ from .layers import (
     NonLocal2d,
     SelfAttention2d,
     StandAloneAttention2d,
+    StandAloneStem2d,
 )
 from .necks import EANeck
 
@@ -61,11 +62,13 @@ __all__ = [
     'ExternalAttention2d',
     'HaloAttention2d',
     'LinearAttention2d',
+    'LocalAttentionResNet',
     'MultiheadExternalAttention',
     'NonLocal2d',
     'SegDataPreProcessor',
     'SelfAttention2d',
     'StageAttention',
     'StandAloneAttention2d',
+    'StandAloneStem2d',
     'build_attention',
 ]

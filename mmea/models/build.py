@@ -7,7 +7,7 @@ from torch import nn
 
 from mmea.registry import MODELS
 
-__all__ = ['build_attention']
+__all__ = ['build_attention', 'takes_argument']
 
 
 def build_attention(
@@ -32,20 +32,7 @@ def build_attention(
         TypeError: An argument that the layer does not take.
     """
     cfg = dict(attention)
-    scope = cfg.pop('_scope_', None)
-    kind = cfg.pop('type', None)
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(kind) if isinstance(kind, str) else kind
-        known = sorted(
-            f'mmea.{name}'
-            for name, layer in MODELS.module_dict.items()
-            if hasattr(layer, 'attend')
-        )
-    if not inspect.isclass(cls):
-        raise ValueError(
-            f'attention.type={kind!r} is not registered'
-            f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
-        )
+    kind, cls = _find(cfg)
     taken = _arguments(cls)
     for name in cfg:
         if name not in taken:
@@ -69,6 +56,30 @@ def build_attention(
         )
     layer.padded = padded
     return layer
+
+
+def takes_argument(attention: dict, name: str) -> bool:
+    """Whether the layer that a config names has an argument of this name."""
+    return name in _arguments(_find(dict(attention))[1])
+
+
+def _find(cfg: dict) -> tuple[str, type]:
+    """Take the type out of a config; its name and class."""
+    scope = cfg.pop('_scope_', None)
+    kind = cfg.pop('type', None)
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(kind) if isinstance(kind, str) else kind
+        known = sorted(
+            f'mmea.{name}'
+            for name, layer in MODELS.module_dict.items()
+            if hasattr(layer, 'attend')
+        )
+    if not inspect.isclass(cls):
+        raise ValueError(
+            f'attention.type={kind!r} is not registered'
+            f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
+        )
+    return kind, cls
 
 
 def _arguments(cls: type) -> set[str]:
