@@ -2,7 +2,12 @@
 
 from mmea.registry import MODELS, register_missing
 
-from .backbones import LocalAttentionResNet, StageAttention
+from .backbones import (
+    ELSASwin,
+    HaloNet,
+    LocalAttentionResNet,
+    StageAttention,
+)
 from .build import build_attention
 from .layers import (
     CATT2d,
@@ -58,9 +63,11 @@ __all__ = [
     'EANeck',
     'EARetinaHead',
     'ELSA2d',
+    'ELSASwin',
     'EfficientAttention2d',
     'ExternalAttention2d',
     'HaloAttention2d',
+    'HaloNet',
     'LinearAttention2d',
     'LocalAttentionResNet',
     'MultiheadExternalAttention',

@@ -1,4 +1,6 @@
+from .elsa_swin import ELSASwin
+from .halonet import HaloNet
 from .local_attention_resnet import LocalAttentionResNet
 from .stage_attention import StageAttention
 
-__all__ = ['LocalAttentionResNet', 'StageAttention']
+__all__ = ['ELSASwin', 'HaloNet', 'LocalAttentionResNet', 'StageAttention']

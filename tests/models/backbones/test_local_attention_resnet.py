@@ -15,7 +15,7 @@ from tests.layers.test_stand_alone_stem2d import naive as naive_stem
 
 SMALL = dict(base_channels=4, stem_channels=4, init_cfg=None)
 SYSTEMS = {
-    'StandAloneAttention2d': dict(kernel_size=3),
+    'StandAloneAttention2d': dict(kernel_size=3, num_heads=2),
     'HaloAttention2d': dict(block_size=4, halo_size=1),
     'ELSA2d': dict(kernel_size=3, group_width=2),
 }
@@ -89,11 +89,11 @@ def test_a_block_is_the_formula(scope):
     handle = model.layer2[0].register_forward_hook(
         lambda module, args, out: outs.append((args[0], out))
     )
-    model(image().double())
+    model(image(1, 19, 27).double())
     handle.remove()
     x, got = outs[0]
     block = model.layer2[0]
-    assert x.shape[2:] == (12, 17) and got.shape[2:] == (6, 9)
+    assert x.shape[2:] == (5, 7) and got.shape[2:] == (3, 4)
     y = block.norm1(F.conv2d(x, block.conv1.weight)).relu()
     y = naive_attention(block.conv2, y)
     y = F.avg_pool2d(y, 2, ceil_mode=True)
@@ -110,11 +110,11 @@ def test_attention_stem_is_the_formula(scope):
     model.layer1.register_forward_pre_hook(
         lambda module, args: outs.append(args[0])
     )
-    x = image(1, 10, 15).double()
+    x = image(1, 5, 9).double()
     model(x)
     want = model.norm1(naive_stem(model.conv1, x))
     want = F.max_pool2d(want, 4, ceil_mode=True)
-    assert outs[0].shape == (1, 4, 3, 4)
+    assert outs[0].shape == (1, 4, 2, 3)
     torch.testing.assert_close(outs[0], want)
 
 
@@ -240,7 +240,9 @@ def test_copies(scope):
 
 @pytest.mark.parametrize('depth', PARAMETERS)
 @pytest.mark.parametrize('stem', [False, True])
-def test_published_parameter_counts(scope, depth, stem):
+def test_published_parameter_counts(scope, depth, stem, monkeypatch):
+    # mmpretrain reads rates of stochastic depth, which are no parameters.
+    monkeypatch.setattr(torch.Tensor, 'item', lambda self: 0.0)
     with torch.device('meta'):
         model = MODELS.build(
             dict(
