@@ -38,15 +38,23 @@ DETECTORS = {
     'retinanet': ['retinanet'],
     'cascade_rcnn': ['cascade-rcnn', 'cascade-mask-rcnn'],
 }
-NAMES = {
-    f'{folder}/{system}_{detector}_r50_fpn_1x_coco.py'
-    for folder, detectors in DETECTORS.items()
-    for detector in detectors
-    for system in ('ea', 'nl')
-} | {
-    f'faster_rcnn/ea-neck{share}_faster-rcnn_r50_fpn_1x_coco.py'
-    for share in ('', '-share')
-}
+NAMES = (
+    {
+        f'{folder}/{system}_{detector}_r50_fpn_1x_coco.py'
+        for folder, detectors in DETECTORS.items()
+        for detector in detectors
+        for system in ('ea', 'nl')
+    }
+    | {
+        f'faster_rcnn/ea-neck{share}_faster-rcnn_r50_fpn_1x_coco.py'
+        for share in ('', '-share')
+    }
+    | {
+        'elsa_swin/elsa-swin-t_mask-rcnn_fpn_1x_coco.py',
+        'halonet/halonet-h1_mask-rcnn_fpn_1x_coco.py',
+        'stand_alone/stand-alone_retinanet_r50_fpn_1x_coco.py',
+    }
+)
 
 
 def load(name, *options):
@@ -324,7 +332,7 @@ class TestDemo:
         assert cfg.train_cfg.val_interval == cfg.train_cfg.max_epochs
         assert sum(p.numel() for p in build_model(cfg).parameters()) < 7e6
         backbone = cfg.model.backbone
-        assert not backbone.norm_eval and backbone.frozen_stages == -1
+        assert not backbone.get('norm_eval') and backbone.frozen_stages == -1
 
     @pytest.mark.parametrize('name', COCO)
     def test_keeps_the_classes_and_the_net(self, name):
