@@ -60,7 +60,8 @@ class HaloNet(BaseModule):
             are ``layer1`` to ``layer4``; those before have a 3x3 convolution
             of r_v w channels in its place. Default: 'C2', all of them.
         attention (dict | None): More arguments of
-            ``mmea.HaloAttention2d``, such as ``masked``. Default: None.
+            ``mmea.HaloAttention2d``, such as ``masked``, or others than the
+            table's. Default: None.
         final_conv (bool): A 1x1 convolution to d_f channels, norm and
             activation behind the last stage, in front of a classifier, where
             the table has d_f. Default: False.
@@ -120,8 +121,8 @@ class HaloNet(BaseModule):
         block, halo, value_ratio, out_ratio, depths, final = _ARCHS[arch]
         if (
             type(base_channels) is not int
+            or base_channels < 8
             or base_channels % 8
-            or (base_channels < 8)
         ):
             raise ValueError(
                 f'base_channels must be a multiple of 8, got {base_channels=}'
@@ -153,10 +154,12 @@ class HaloNet(BaseModule):
         self.act = build_activation_layer(act_cfg)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         attention = dict(
-            type='mmea.HaloAttention2d',
-            block_size=block,
-            halo_size=halo,
-            project=False,
+            dict(
+                type='mmea.HaloAttention2d',
+                block_size=block,
+                halo_size=halo,
+                project=False,
+            ),
             **(attention or {}),
         )
         channels = base_channels
@@ -164,24 +167,23 @@ class HaloNet(BaseModule):
         for i, (depth, heads) in enumerate(zip(depths, _NUM_HEADS)):
             width = base_channels * 2**i
             local = i >= stages.index(from_stage)
+            settings = dict(
+                value_channels=int(width * value_ratio),
+                out_channels=int(width * out_ratio),
+                attention=(
+                    {'num_heads': heads, **attention} if local else None
+                ),
+                norm_cfg=norm_cfg,
+                act_cfg=act_cfg,
+                with_cp=with_cp,
+            )
             blocks = []
             for j in range(depth):
+                stride = 2 if i > 0 and j == 0 else 1
                 blocks.append(
-                    _Bottleneck(
-                        channels,
-                        width,
-                        value_channels=int(width * value_ratio),
-                        out_channels=int(width * out_ratio),
-                        stride=2 if i > 0 and j == 0 else 1,
-                        attention=(
-                            dict(attention, num_heads=heads) if local else None
-                        ),
-                        norm_cfg=norm_cfg,
-                        act_cfg=act_cfg,
-                        with_cp=with_cp,
-                    )
+                    _Bottleneck(channels, width, stride=stride, **settings)
                 )
-                channels = int(width * out_ratio)
+                channels = settings['out_channels']
             self.res_layers.append(f'layer{i + 1}')
             self.add_module(self.res_layers[-1], Sequential(*blocks))
         self.final = None

@@ -84,8 +84,9 @@ def test_stages_before_are_convolutions():
 
 
 def test_attention_takes_more_arguments():
-    model = build(attention=dict(masked=False))
+    model = build(attention=dict(masked=False, halo_size=1))
     assert not model.layer1[0].conv2.masked
+    assert model.layer1[0].conv2.halo_size == 1
     assert build().layer1[0].conv2.masked
     assert build().layer1[0].conv2.num_heads == 4
 

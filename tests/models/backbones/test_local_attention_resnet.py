@@ -162,6 +162,24 @@ def test_basic_blocks(scope):
     ]
 
 
+@pytest.mark.parametrize('base', ['ResNetV1c', 'ResNetV1d', 'ResNeXt'])
+def test_other_bases(scope, base, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, 'item', lambda self: 0.0)
+    with torch.device('meta'):
+        if not MODELS.get(f'{scope}.{base}'):
+            pytest.skip(f'{scope} has no {base}')
+        model = MODELS.build(dict(type='mmea.LocalAttentionResNet', base=base))
+        model.train(False)
+        outs = model(torch.randn(1, 3, 64, 96))
+    assert isinstance(model, MODELS.get(f'{scope}.{base}'))
+    assert outs[-1].shape == (1, 2048, 2, 3)
+    kinds = [
+        {type(block.conv2).__name__ for block in getattr(model, name)}
+        for name in model.res_layers
+    ]
+    assert kinds == 2 * [{'Conv2d'}] + 2 * [{'StandAloneAttention2d'}]
+
+
 def test_stride_is_that_of_the_attention_or_pooled(scope):
     halo = build(attention=attention('HaloAttention2d'), from_stage='C5')
     assert halo.layer4[0].conv2.stride == 2
