@@ -41,11 +41,20 @@ FAMILIES = [
     'cascade_rcnn',
     'eamlp',
     'eanet',
+    'elsa_swin',
     'faster_rcnn',
+    'halonet',
     'mask_rcnn',
     'nwpu',
     'retinanet',
+    'stand_alone',
 ]
+# What their leaves with an option `attention` start with.
+SYSTEMS = {
+    'ea': 'ExternalAttention2d',
+    'nl_': 'NonLocal2d',
+    'stand-alone_': 'StandAloneAttention2d',
+}
 VOC = 'eanet/eanet_r50-d8_4xb4-45k_voc12aug-513x513.py'
 NWPU = 'nwpu/fpn_r18-w32_1xb8_nwpu-256x256.py'
 EAMLP = 'eamlp/fpn_eamlp-7_4xb4-160k_ade20k-512x512.py'
@@ -182,10 +191,8 @@ class TestFiles:
     def test_attention_takes_any_system(self, name):
         found = list(attentions(load(name).model.to_dict()))
         leaf = name.rpartition('/')[2]
-        assert len(found) == leaf.startswith(('ea', 'nl_'))
-        kind = (
-            'NonLocal2d' if leaf.startswith('nl_') else 'ExternalAttention2d'
-        )
+        assert len(found) == leaf.startswith(tuple(SYSTEMS))
+        kind = next((k for s, k in SYSTEMS.items() if leaf.startswith(s)), '')
         for attention in found:
             assert attention['type'] == f'mmea.{kind}'
             assert set(attention) <= {
@@ -204,7 +211,10 @@ class TestFiles:
     @pytest.mark.parametrize('name', LEAVES)
     def test_weights_come_from_an_address(self, name):
         init_cfg = load(name).model.backbone.get('init_cfg')
-        if name.startswith(('nwpu/', 'eamlp/')) or 'voc12aug' in name:
+        if (
+            name.startswith(('nwpu/', 'eamlp/', 'halonet/', 'elsa_swin/'))
+            or 'voc12aug' in name
+        ):
             assert init_cfg is None
         else:
             depth = load(name).model.backbone.depth
@@ -257,7 +267,7 @@ class TestModels:
         model = build_model(cfg).eval()
         with torch.no_grad():
             logits = model(torch.randn(1, 3, 65, 97), mode='tensor')
-        stride = 4 if 'fpn' in name else 8
+        stride = 8 if '/eanet_' in name else 4
         size = tuple(-(-n // stride) for n in (65, 97))
         if name == EAMLP:  # its map is a multiple of that of stride 16
             size = tuple(4 * -(-n // 16) for n in (65, 97))
@@ -271,7 +281,10 @@ class TestModels:
         if cfg.model.get('auxiliary_head'):
             heads.append(cfg.model.auxiliary_head)
         assert len(heads) == (
-            2 if '/eanet_' in name and 'voc12aug' not in name else 1
+            2
+            if ('/eanet_' in name and 'voc12aug' not in name)
+            or 'upernet' in name
+            else 1
         )
         assert len({head.num_classes for head in heads}) == 1
         assert {head.align_corners for head in heads} == {

@@ -51,6 +51,11 @@ NAMES = (
         f'faster_rcnn/ea-neck{share}_faster-rcnn_r50_fpn_1x_coco.py'
         for share in ('', '-share')
     }
+    | {
+        'elsa_swin/elsa-swin-t_mask-rcnn_fpn_1x_coco.py',
+        'halonet/halonet-h1_mask-rcnn_fpn_1x_coco.py',
+        'stand_alone/stand-alone_retinanet_r50_fpn_1x_coco.py',
+    }
 )
 
 
@@ -330,7 +335,8 @@ class TestDemo:
         assert sum(p.numel() for p in build_model(cfg).parameters()) < 7e6
         backbone = cfg.model.backbone
         if name != EAMLP:  # which has neither
-            assert not backbone.norm_eval and backbone.frozen_stages == -1
+            assert not backbone.get('norm_eval')
+            assert backbone.frozen_stages == -1
 
     @pytest.mark.parametrize('name', COCO)
     def test_keeps_the_classes_and_the_net(self, name):

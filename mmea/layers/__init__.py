@@ -15,6 +15,7 @@ from .multihead_external_attention import MultiheadExternalAttention
 from .non_local2d import NonLocal2d
 from .self_attention2d import SelfAttention2d
 from .stand_alone_attention2d import StandAloneAttention2d
+from .stand_alone_stem2d import StandAloneStem2d
 
 __all__ = [
     'AttentionBlock2d',
@@ -32,4 +33,5 @@ __all__ = [
     'NonLocal2d',
     'SelfAttention2d',
     'StandAloneAttention2d',
+    'StandAloneStem2d',
 ]

@@ -2,7 +2,13 @@
 
 from mmea.registry import MODELS, register_missing
 
-from .backbones import EAMLP, StageAttention
+from .backbones import (
+    EAMLP,
+    ELSASwin,
+    HaloNet,
+    LocalAttentionResNet,
+    StageAttention,
+)
 from .build import build_attention
 from .layers import (
     CATT2d,
@@ -19,6 +25,7 @@ from .layers import (
     NonLocal2d,
     SelfAttention2d,
     StandAloneAttention2d,
+    StandAloneStem2d,
 )
 from .necks import EANeck, SimpleFeaturePyramid
 
@@ -58,10 +65,13 @@ __all__ = [
     'EANeck',
     'EARetinaHead',
     'ELSA2d',
+    'ELSASwin',
     'EfficientAttention2d',
     'ExternalAttention2d',
     'HaloAttention2d',
+    'HaloNet',
     'LinearAttention2d',
+    'LocalAttentionResNet',
     'MultiheadExternalAttention',
     'NonLocal2d',
     'SegDataPreProcessor',
@@ -69,5 +79,6 @@ __all__ = [
     'SimpleFeaturePyramid',
     'StageAttention',
     'StandAloneAttention2d',
+    'StandAloneStem2d',
     'build_attention',
 ]

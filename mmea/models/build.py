@@ -7,11 +7,16 @@ from torch import nn
 
 from mmea.registry import MODELS
 
-__all__ = ['build_attention']
+__all__ = ['build_attention', 'takes_argument']
 
 
 def build_attention(
-    attention: dict | None, in_channels: int, *, padded: bool = True
+    attention: dict | None,
+    in_channels: int,
+    *,
+    out_channels: int | None = None,
+    stride: int = 1,
+    padded: bool = True,
 ) -> nn.Module:
     """Build the attention of a head or neck from its config.
 
@@ -20,36 +25,27 @@ def build_attention(
             layer, such as ``dict(type='mmea.ExternalAttention2d',
             num_slots=32)``. ``None`` is no attention, an identity.
         in_channels (int): Width of the map that the host hands to it.
+        out_channels (int | None): Width that the host wants back. Another one
+            needs a layer with this argument. Default: None, ``in_channels``.
+        stride (int): Likewise. Default: 1.
         padded (bool): Whether that map is one of the batch, padding included,
             so that the padding mask applies. ``False`` for maps of regions.
             Default: True.
 
     Returns:
-        nn.Module: The layer, (B, in_channels, H, W) to the same.
+        nn.Module: The layer, (B, in_channels, H, W) to the same, or to what
+        the host wants.
 
     Raises:
         ValueError: ``type`` is missing, not registered or none that works
-            on maps, the layer would change the size of the map, or
-            ``in_channels`` is given again with another value.
+            on maps, or ``in_channels``, ``out_channels`` or ``stride`` is
+            given with another value than the host's.
         TypeError: An argument that the layer does not take.
     """
     if attention is None:
         return nn.Identity()
     cfg = dict(attention)
-    scope = cfg.pop('_scope_', None)
-    kind = cfg.pop('type', None)
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(kind) if isinstance(kind, str) else kind
-        known = sorted(
-            f'mmea.{name}'
-            for name, layer in MODELS.module_dict.items()
-            if hasattr(layer, 'attend')
-        )
-    if not inspect.isclass(cls):
-        raise ValueError(
-            f'attention.type={kind!r} is not registered'
-            f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
-        )
+    kind, cls, known = _find(cfg)
     if cls in MODELS.module_dict.values() and not hasattr(cls, 'attend'):
         raise ValueError(
             f'attention.type={kind!r} is no attention on maps, (B, C, H, W) '
@@ -68,14 +64,18 @@ def build_attention(
             f'attention.in_channels={cfg["in_channels"]}, but the host has '
             f'{in_channels} channels there; leave it out'
         )
+    out_channels = out_channels or in_channels
+    if out_channels != in_channels:
+        cfg.setdefault('out_channels', out_channels)
+    if stride != 1:
+        cfg.setdefault('stride', stride)
     layer = cls(**cfg)
-    if hasattr(layer, 'attend'):
-        stride, width = layer.stride, layer.out_channels
-        if (stride, width) != (1, in_channels):
+    for name, want in dict(stride=stride, out_channels=out_channels).items():
+        got = getattr(layer, name, want)
+        if got != want:
             raise ValueError(
-                f'attention.{stride=} and attention.out_channels={width} '
-                'change the map, which must stay as the host has it; leave '
-                'them out'
+                f'attention.{name}={got}, but the map there must stay as the '
+                f'host has it, with {want}; leave it out'
             )
     if padded and not getattr(cls, 'supports_mask', False):
         print_log(
@@ -89,6 +89,30 @@ def build_attention(
         if part is layer or hasattr(part, 'padded'):
             part.padded = padded
     return layer
+
+
+def takes_argument(attention: dict, name: str) -> bool:
+    """Whether the layer that a config names has an argument of this name."""
+    return name in _arguments(_find(dict(attention))[1])
+
+
+def _find(cfg: dict) -> tuple[str, type, list[str]]:
+    """Take the type out of a config; its name, its class, all there are."""
+    scope = cfg.pop('_scope_', None)
+    kind = cfg.pop('type', None)
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(kind) if isinstance(kind, str) else kind
+        known = sorted(
+            f'mmea.{name}'
+            for name, layer in MODELS.module_dict.items()
+            if hasattr(layer, 'attend')
+        )
+    if not inspect.isclass(cls):
+        raise ValueError(
+            f'attention.type={kind!r} is not registered'
+            f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
+        )
+    return kind, cls, known
 
 
 def _arguments(cls: type) -> set[str]:

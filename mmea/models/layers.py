@@ -34,6 +34,7 @@ __all__ = [
     'NonLocal2d',
     'SelfAttention2d',
     'StandAloneAttention2d',
+    'StandAloneStem2d',
 ]
 
 
@@ -173,3 +174,8 @@ class SelfAttention2d(_Registered, layers.SelfAttention2d):
 @MODELS.register_module()
 class StandAloneAttention2d(_Registered, layers.StandAloneAttention2d):
     """:class:`mmea.layers.StandAloneAttention2d`, configured likewise."""
+
+
+@MODELS.register_module()
+class StandAloneStem2d(_Registered, layers.StandAloneStem2d):
+    """:class:`mmea.layers.StandAloneStem2d`, configured likewise."""

@@ -507,7 +507,7 @@ def test_other_layers_are_refused(place):
 )
 def test_another_size_is_refused(place, name, sizes, words):
     attention = dict(type=f'mmea.{name}', residual=False, **sizes)
-    with pytest.raises(ValueError, match=f'{words}.*as the host.*leave'):
+    with pytest.raises(ValueError, match=f'{words}, .*as the host.*leave'):
         make(place, attention)
 
 

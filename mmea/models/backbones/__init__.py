@@ -1,4 +1,13 @@
 from .eamlp import EAMLP
+from .elsa_swin import ELSASwin
+from .halonet import HaloNet
+from .local_attention_resnet import LocalAttentionResNet
 from .stage_attention import StageAttention
 
-__all__ = ['EAMLP', 'StageAttention']
+__all__ = [
+    'EAMLP',
+    'ELSASwin',
+    'HaloNet',
+    'LocalAttentionResNet',
+    'StageAttention',
+]

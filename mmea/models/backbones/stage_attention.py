@@ -1,18 +1,17 @@
-import inspect
 from collections.abc import Sequence
-from functools import cache
 
 from torch import nn
 
 from mmea.registry import MODELS
 
 from ..build import build_attention
+from .on_base import OnBase
 
 __all__ = ['StageAttention']
 
 
 @MODELS.register_module()
-class StageAttention:
+class StageAttention(OnBase):
     """A ResNet with one attention block after some of its stages.
 
     Any backbone of mmdet or mmseg that is made of stages as ResNet is, and
@@ -25,7 +24,7 @@ class StageAttention:
     say of the stage it follows.
 
     Args:
-        base (str): Type of the backbone. Default: 'ResNet'.
+        base (str | None): Type of the backbone. Default: None, 'ResNet'.
         after (Sequence[str]): Stages, 'C2' to 'C5', which are ``layer1`` to
             ``layer4``. Default: ('C4',).
         attention (dict): Config of the attention.
@@ -43,19 +42,12 @@ class StageAttention:
         three keys are enough.
     """
 
-    def __new__(cls, *, base: str = 'ResNet', **kwargs):
-        if cls is StageAttention:
-            cls = _with_attention(_find(base))
-        return super().__new__(cls)
-
-    def __reduce__(self):
-        # A pickle names the base, for the class has no place in a module.
-        return _restore, (type(self).__mro__[2],), self.__dict__
+    default_base = 'ResNet'
 
     def __init__(
         self,
         *,
-        base: str = 'ResNet',
+        base: str | None = None,
         after: Sequence[str] = ('C4',),
         attention: dict = dict(type='mmea.ExternalAttention2d'),
         **kwargs,
@@ -88,31 +80,6 @@ class StageAttention:
             for param, flag in zip(block.parameters(), flags):
                 param.requires_grad = flag
         return self
-
-
-def _find(base: str) -> type:
-    with MODELS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(base) if isinstance(base, str) else base
-    if not inspect.isclass(cls):
-        raise ValueError(
-            f'base={base!r} is no registered backbone; write its scope too, '
-            'such as mmdet.ResNet'
-        )
-    return cls
-
-
-@cache
-def _with_attention(base: type) -> type:
-    """One class for each base, so that two models of a kind are of a class."""
-    return type(
-        f'{base.__name__}WithAttention',
-        (StageAttention, base),
-        dict(__doc__=base.__doc__, __module__=__name__),
-    )
-
-
-def _restore(base: type) -> StageAttention:
-    return object.__new__(_with_attention(base))
 
 
 def _width(block: nn.Module) -> int:
