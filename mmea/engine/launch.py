@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 import mmea
 from mmea.engine.check_data import check_data, check_heads
-from mmea.errors import UserError
+from mmea.errors import EXTRAS, UserError
 
 __all__ = ['build_runner', 'command', 'make_parser', 'read_config']
 
@@ -224,10 +224,12 @@ def _check_packages(scope: str | None):
                 'has none; build them once as docs/install.md shows '
                 '(in a checkout of mmea: make test)'
             ) from error
+        extra = EXTRAS.get(scope)
         raise UserError(
             f'the config needs {scope} (default_scope={scope!r}), which '
-            f'cannot be imported: {error}; install it as docs/install.md '
-            'shows'
+            f'cannot be imported: {error}; install '
+            f'{f"the extra {extra} of mmea" if extra else "it"} as '
+            'docs/install.md shows'
         ) from error
 
 
