@@ -26,7 +26,12 @@ from mmea.compare.members import (
     parse_member,
 )
 from mmea.compare.runs import Run, train_runs
-from mmea.engine.launch import check_surroundings, command, read_config
+from mmea.engine.launch import (
+    check_packages,
+    command,
+    prepare_data,
+    read_config,
+)
 from mmea.errors import UserError
 from mmea.measure import count_parameters
 
@@ -172,7 +177,8 @@ def _make_runs(args, members: dict[str, dict | None]) -> list[Run]:
         raise UserError(
             f'{args.config} has no val_dataloader, so nothing to compare by'
         )
-    check_surroundings(cfg, *loaders)
+    check_packages(cfg)
+    prepare_data(cfg, *loaders)
     runs = []
     for label, member in members.items():
         own = config_with(cfg, member)

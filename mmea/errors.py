@@ -1,6 +1,13 @@
 """What the person at the command line can mend."""
 
-__all__ = ['UserError']
+__all__ = ['EXTRAS', 'UserError']
+
+# The extras of mmea that bring a package along.
+EXTRAS = dict(
+    mmseg='"onedl" or "openmmlab"',
+    mmdet='"onedl-det" or "openmmlab"',
+    mmpretrain='"cls"',
+)
 
 
 class UserError(RuntimeError):

@@ -3,7 +3,7 @@
 A config writes ``type='mmea.EAHead'``; mmengine then imports this module and,
 at the first look-up, the locations named here. An ImportError in this module
 would turn into "not in the registry", so it imports mmengine's registries and
-nothing else.
+nothing heavier.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -14,6 +14,8 @@ from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
+
+from mmea.errors import EXTRAS
 
 __all__ = [
     'DATASETS',
@@ -56,7 +58,8 @@ def register_missing(
     Args:
         registry (Registry): Where the parts would be.
         names (list[str]): Their names.
-        package (str): Import name of the package that they need.
+        package (str): Import name of the package that they need, a key of
+            ``mmea.errors.EXTRAS``.
         error (ImportError): What importing them raised.
 
     Returns:
@@ -68,8 +71,8 @@ def register_missing(
         def refuse(self, *args, **kwargs):
             raise ImportError(
                 f'mmea.{name} needs {package}, which cannot be imported '
-                f'({error}). Install it with the extra "onedl" or '
-                '"openmmlab" of mmea; see docs/install.md'
+                f'({error}). Install it with the extra '
+                f'{EXTRAS[package]} of mmea; see docs/install.md'
             ) from error
 
         return type(name, (), {'__init__': refuse, '__module__': __name__})

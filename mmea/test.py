@@ -14,10 +14,13 @@ from mmea.errors import UserError
 
 __all__ = ['main']
 
+# The metrics that write predictions to one file, by the config's scope.
+DUMPS = dict(mmdet='DumpDetResults', mmpretrain='DumpResults')
+
 
 @command
 def main(argv: list[str] | None = None):
-    parser = make_parser('Evaluate a model of mmseg or mmdet')
+    parser = make_parser('Evaluate a model of mmseg, mmdet or mmpretrain')
     parser.add_argument(
         'checkpoint',
         nargs='?',
@@ -26,7 +29,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument(
         '--out',
         help='write the predictions: for mmseg a folder of label images, for '
-        'mmdet a .pkl file',
+        'mmdet and mmpretrain a .pkl file',
     )
     parser.add_argument(
         '--show-dir', help='write pictures of the predictions to this folder'
@@ -68,18 +71,19 @@ def _use_tta(cfg: Config):
 
 
 def _write_predictions(cfg: Config, out: str):
-    if cfg.default_scope == 'mmdet':
-        if not out.endswith(('.pkl', '.pickle')):
-            raise UserError(f'--out must end in .pkl for mmdet, got {out}')
-        evaluators = cfg.test_evaluator
-        if isinstance(evaluators, dict):
-            evaluators = [evaluators]
-        cfg.test_evaluator = [
-            *evaluators,
-            dict(type='DumpDetResults', out_file_path=out),
-        ]
-    else:
+    scope = cfg.default_scope
+    if scope not in DUMPS:
         cfg.test_evaluator['output_dir'] = out
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out must end in .pkl for {scope}, got {out}')
+    evaluators = cfg.test_evaluator
+    if isinstance(evaluators, dict):
+        evaluators = [evaluators]
+    cfg.test_evaluator = [
+        *evaluators,
+        dict(type=DUMPS[scope], out_file_path=out),
+    ]
 
 
 def _draw_predictions(cfg: Config, show_dir: str):
@@ -87,10 +91,15 @@ def _draw_predictions(cfg: Config, show_dir: str):
     if not hook:
         raise UserError(
             '--show-dir needs default_hooks.visualization in the config '
-            "(mmseg's SegVisualizationHook, mmdet's DetVisualizationHook)"
+            "(mmseg's SegVisualizationHook, mmdet's DetVisualizationHook, "
+            "mmpretrain's VisualizationHook)"
         )
-    hook.draw = True
     hook.interval = 1  # every image
+    if cfg.default_scope == 'mmpretrain':
+        hook.enable = True
+        hook.out_dir = show_dir
+        return
+    hook.draw = True
     if cfg.default_scope == 'mmdet':
         # mmdet joins it to the work dir.
         hook.test_out_dir = str(Path(show_dir).absolute())

@@ -16,7 +16,7 @@ __all__ = ['main']
 
 @command
 def main(argv: list[str] | None = None):
-    parser = make_parser('Train a model of mmseg or mmdet')
+    parser = make_parser('Train a model of mmseg, mmdet or mmpretrain')
     parser.add_argument(
         '--resume',
         nargs='?',

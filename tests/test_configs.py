@@ -1,6 +1,7 @@
 """Every shipped config loads, builds, reads data and can be optimised.
 
-Here: all files, and those of segmentation; test_det_configs.py has detection.
+Here: all files, and those of segmentation; test_det_configs.py has detection,
+test_cls_configs.py classification.
 """
 
 import re
@@ -39,6 +40,7 @@ ALL = sorted(
 )
 FAMILIES = [
     'cascade_rcnn',
+    'classification',
     'eamlp',
     'eanet',
     'elsa_swin',
@@ -169,6 +171,7 @@ class TestFiles:
             'download.openmmlab.com',
             'mmseg::',
             'mmdet::',
+            'mmpretrain::',
             'torchvision://',
         ):
             assert bad not in text, bad

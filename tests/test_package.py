@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mmea
+from mmea.errors import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'mmea'
@@ -243,6 +244,21 @@ def test_no_openmmlab_package_is_required(setup_cfg):
 
 def test_segmentation_extra_needs_no_compiled_ops(setup_cfg):
     assert 'mmdet' not in setup_cfg['options.extras_require']['onedl']
+
+
+def test_extras_fit_together(setup_cfg):
+    """One pin for each package, and every extra that an error names."""
+    extras = setup_cfg['options.extras_require']
+    onedl = [
+        line.split('==')
+        for extra in ('onedl', 'onedl-det', 'cls')
+        for line in extras[extra].split()
+    ]
+    assert len(dict(onedl)) == len({tuple(pin) for pin in onedl}) == 5
+    named = {
+        name for text in EXTRAS.values() for name in text.split('"')[1::2]
+    }
+    assert named <= set(extras)
 
 
 def test_registries():

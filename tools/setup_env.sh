@@ -3,7 +3,8 @@
 #
 #   tools  ruff and build, for `make lint` and `make wheel`
 #   demo   torch, segmentation and mmea itself, nothing that needs a compiler
-#   test   the same with mmcv's compiled ops, detection and the test tools
+#   test   the same with mmcv's compiled ops, detection and the test tools, on
+#          onedl classification too
 #
 # From the environment:
 #   STACK   onedl (default, in .venv) or openmmlab (stock, in .venv-openmmlab;
@@ -32,7 +33,7 @@ esac
 case $stack-$level in
   *-tools | onedl-demo) ;;
   openmmlab-demo) level='test' ;;
-  onedl-test) extras=onedl,onedl-det ;;
+  onedl-test) extras=onedl,onedl-det,cls ;;
   openmmlab-test) ;;
   *) die "the level must be tools, demo or test, got '$level'" ;;
 esac

@@ -1,8 +1,8 @@
 """Write the demo scenes in the layout of a real data set.
 
 ``python -m mmea.datasets.demo ade20k data/demo`` gives a folder that the
-data set classes of mmseg and mmdet read as if it were the real one: the same
-places, file names and class ids.
+data set classes of mmseg, mmdet and mmpretrain read as if it were the real
+one: the same places, file names and class ids.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 from mmengine.utils import track_iter_progress
@@ -75,14 +76,13 @@ def _check_ours(root):
 def _render(root, made):
     """Write all files of a demo set below root, the manifest last."""
     layout = LAYOUTS[made['layout']]
+    render = layout.render or partial(render_scene, made['layout'])
     records = dict(train=[], val=[])
     tasks = [('train', i, i) for i in range(made['num_train'])]
     tasks += [('val', i, FIRST_VAL + i) for i in range(made['num_val'])]
     print(f'Rendering the {made["layout"]} demo scenes', flush=True)
     for split, number, index in track_iter_progress(tasks, file=sys.stdout):
-        scene = render_scene(
-            made['layout'], index, size=made['size'], seed=made['seed']
-        )
+        scene = render(index, size=made['size'], seed=made['seed'])
         records[split].append(layout.write(root, split, number, scene))
     if layout.finish is not None:
         layout.finish(root, records)
@@ -103,10 +103,14 @@ def write_demo(
     In the VOC layout ``train.txt`` lists all training scenes, and
     ``aug.txt`` every second one once more, with ``SegmentationClassAug``. The
     COCO layout has boxes and polygons of COCO 2017's train and val split;
-    objects of which fewer than 32 pixels are visible are left out.
+    objects of which fewer than 32 pixels are visible are left out. In the
+    ImageNet layout each picture has one object, and lies in the folder of its
+    class; ``meta/train.txt`` and ``meta/val.txt`` list the pictures with
+    their places among the 1,000 classes, of which six occur.
 
     Args:
-        layout (str): ``'ade20k'``, ``'cityscapes'``, ``'coco'`` or ``'voc'``.
+        layout (str): ``'ade20k'``, ``'cityscapes'``, ``'coco'``,
+            ``'imagenet'`` or ``'voc'``.
         out_dir (str | Path): The data set's root, as in ``data_root``. Its
             parent must be writable.
         num_train (int): Training scenes, at least 1. Default: 240.

@@ -8,13 +8,21 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .scenes import render_object
 from .worlds import scene_classes
 
-__all__ = ['CLASS_IDS', 'COCO_CATEGORIES', 'LAYOUTS', 'Layout']
+__all__ = [
+    'CLASS_IDS',
+    'COCO_CATEGORIES',
+    'IMAGENET_FOLDERS',
+    'LAYOUTS',
+    'Layout',
+]
 
 IGNORED = 255
 
-# Ids in the annotation files. Cityscapes: the train ids.
+# Ids in the annotation files. Cityscapes: the train ids. ImageNet: the places
+# of the folders among all 1,000, for the nearest class to each of COCO's.
 CLASS_IDS = dict(
     ade20k=dict(
         sky=3,
@@ -41,6 +49,9 @@ CLASS_IDS = dict(
         bicycle=18,
     ),
     coco=dict(person=1, car=3, airplane=5, bus=6, boat=9, bird=16, sheep=20),
+    imagenet=dict(
+        bird=146, sheep=348, airplane=404, bus=779, boat=814, car=817
+    ),
     voc=dict(
         background=0,
         aeroplane=1,
@@ -51,6 +62,15 @@ CLASS_IDS = dict(
         person=15,
         sheep=17,
     ),
+)
+# Albatross, ram, airliner, school bus, speedboat, sports car.
+IMAGENET_FOLDERS = dict(
+    bird='n02058221',
+    sheep='n02412080',
+    airplane='n02690373',
+    bus='n04146614',
+    boat='n04273569',
+    car='n04285008',
 )
 _CITYSCAPES_LABEL_IDS = dict(
     road=7,
@@ -225,6 +245,32 @@ def _finish_coco(root, records):
         path.write_text(json.dumps(content))
 
 
+def _render_imagenet(index, **kwargs):
+    """One object each, every class in its turn."""
+    names = list(IMAGENET_FOLDERS)
+    return render_object('coco', names[index % len(names)], index, **kwargs)
+
+
+def _write_imagenet(root, split, number, scene):
+    """Write the picture; returns its line in the list of its split."""
+    name = scene_classes('coco')[scene.main.label]
+    folder = IMAGENET_FOLDERS[name]
+    stem = dict(
+        train=f'{folder}_{number}', val=f'ILSVRC2012_val_{number + 1:08d}'
+    )[split]
+    path = f'{folder}/{stem}.JPEG'
+    _save(scene.image, root / split / path, quality=95)
+    return f'{path} {CLASS_IDS["imagenet"][name]}\n'
+
+
+def _finish_imagenet(root, records):
+    # Without the lists a reader would number the few folders itself.
+    for split, lines in records.items():
+        path = root / f'meta/{split}.txt'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(''.join(lines))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How scenes become files.
@@ -235,16 +281,23 @@ class Layout:
         finish (callable, optional): Called once, after the last scene, with
             the root folder and, per split, the list of what ``write``
             returned.
+        render (callable, optional): Takes the index of a scene, ``size`` and
+            ``seed``. Default: ``render_scene`` for the world of the layout's
+            name.
     """
 
     write: Callable
     size: tuple[int, int] = (128, 128)
     finish: Callable | None = None
+    render: Callable | None = None
 
 
 LAYOUTS: dict[str, Layout] = dict(
     ade20k=Layout(_write_ade20k),
     cityscapes=Layout(_write_cityscapes, size=(128, 256)),
     coco=Layout(_write_coco, finish=_finish_coco),
+    imagenet=Layout(
+        _write_imagenet, finish=_finish_imagenet, render=_render_imagenet
+    ),
     voc=Layout(_write_voc),
 )

@@ -9,16 +9,27 @@ What is on them is in :mod:`mmea.datasets.worlds`.
 """
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from .worlds import WORLDS, View, scene_classes, walker
 
-__all__ = ['Instance', 'Scene', 'check_at_least', 'check_size', 'render_scene']
+__all__ = [
+    'Instance',
+    'Scene',
+    'check_at_least',
+    'check_size',
+    'render_object',
+    'render_scene',
+]
 
 MIN_SIDE = 32  # below it objects are smaller than a stride-4 cell
+# Of a picture of one object: the share of it that must be seen, and how many
+# scenes are looked through for such a view. Most have one.
+MIN_SHARE = 0.02
+TRIES = 64
 
 # Ranges of hue, saturation and value; all in [0, 1].
 COLOURS = dict(
@@ -93,6 +104,25 @@ class Scene:
     image: np.ndarray
     labels: np.ndarray
     instances: list[Instance]
+
+    @property
+    def main(self):
+        """Instance or None: of the objects with a class the largest."""
+        return max(
+            (instance for instance in self.instances if instance.label),
+            key=lambda instance: instance.mask.sum(),
+            default=None,
+        )
+
+    def crop(self, top, left, height, width):
+        """Scene: the window of that size (pixels) at (top, left)."""
+        window = np.s_[top : top + height, left : left + width]
+        cut = [Instance(i.label, i.mask[window]) for i in self.instances]
+        return Scene(
+            self.image[window],
+            self.labels[window],
+            [instance for instance in cut if instance.mask.any()],
+        )
 
 
 def check_at_least(low, **numbers):
@@ -254,28 +284,10 @@ def _place(row, view, ground, rng):
     return feet
 
 
-def render_scene(layout, index, *, size=(128, 128), seed=0):
-    """Render one scene of a layout's world.
-
-    The same arguments give the same arrays.
-
-    Args:
-        layout (str): A key of :data:`WORLDS`.
-        index (int): Number of the scene, at least 0.
-        size (tuple[int]): (H, W) in pixels, each at least 32.
-            Default: (128, 128).
-        seed (int): At least 0. Another seed, other scenes. Default: 0.
-
-    Returns:
-        Scene: The picture, its labels and its objects.
-
-    Raises:
-        ValueError: An argument is out of the range given above.
-    """
-    scene_classes(layout)
+def _render(world, index, size, seed):
     check_at_least(0, index=index, seed=seed)
     check_size(size)
-    world, rng = WORLDS[layout], np.random.default_rng([seed, index])
+    rng = np.random.default_rng([seed, index])
     rows, cols = size
     unit = min(size)
     view = View(
@@ -309,3 +321,79 @@ def render_scene(layout, index, *, size=(128, 128), seed=0):
                 1.5 * height,
             )
     return painter.finish()
+
+
+def render_scene(layout, index, *, size=(128, 128), seed=0):
+    """Render one scene of a layout's world.
+
+    The same arguments give the same arrays.
+
+    Args:
+        layout (str): A key of :data:`WORLDS`.
+        index (int): Number of the scene, at least 0.
+        size (tuple[int]): (H, W) in pixels, each at least 32.
+            Default: (128, 128).
+        seed (int): At least 0. Another seed, other scenes. Default: 0.
+
+    Returns:
+        Scene: The picture, its labels and its objects.
+
+    Raises:
+        ValueError: An argument is out of the range given above.
+    """
+    scene_classes(layout)
+    return _render(WORLDS[layout], index, size, seed)
+
+
+def render_object(layout, name, index, *, size=(128, 128), seed=0):
+    """Render a picture whose main object is of a given class.
+
+    A part of a scene that is larger by half, with the object in the middle
+    where the edges allow it. No object of another class is there.
+
+    The same arguments give the same arrays.
+
+    Args:
+        layout (str): A key of :data:`WORLDS`.
+        name (str): A class of its objects, such as ``'car'``.
+        index (int): Number of the picture, at least 0.
+        size (tuple[int]): (H, W) in pixels, each at least 32.
+            Default: (128, 128).
+        seed (int): At least 0. Another seed, other pictures. Default: 0.
+
+    Returns:
+        Scene: The picture; its :attr:`Scene.main` is of the class ``name``.
+
+    Raises:
+        ValueError: An argument is out of the range given above.
+    """
+    classes = scene_classes(layout)
+    world = WORLDS[layout]
+    names = {row.name for row in world.things} & set(classes)
+    if name not in names:
+        raise ValueError(f'name must be one of {sorted(names)}, got {name=}')
+    check_at_least(0, index=index, seed=seed)
+    check_size(size)
+    things = [
+        replace(row, count=(1, 1), rider='') if row.name == name else row
+        for row in world.things
+        if row.name not in names - {name}
+    ]
+    world = replace(world, things=tuple(things))
+    height, width = size
+    whole = height * 3 // 2, width * 3 // 2
+    for attempt in range(TRIES):
+        # The place for it may be missing, or be hidden.
+        scene = _render(world, index * TRIES + attempt, whole, seed)
+        if scene.main is None:
+            continue
+        x, y, w, h = scene.main.bbox
+        top = np.clip(y + (h - height) // 2, 0, whole[0] - height)
+        left = np.clip(x + (w - width) // 2, 0, whole[1] - width)
+        view = scene.crop(top, left, height, width)
+        if view.main.mask.mean() >= MIN_SHARE:
+            return view
+    raise ValueError(
+        f'none of {TRIES} scenes has room for {name!r} at {size=}; choose '
+        'another size'
+    )

@@ -7,7 +7,6 @@ in the middle of an epoch.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,18 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from mmea.engine.check_cls_data import (
+    check_cls_data,
+    cls_data_class,
+    count_classes,
+)
+from mmea.engine.check_files import (
+    check_folder,
+    class_names,
+    missing_files,
+    own_copy,
+    some,
+)
 from mmea.errors import UserError
 
 __all__ = ['check_data', 'check_heads']
@@ -24,7 +35,8 @@ def check_data(cfg: Config, loader: str):
     """Raise if the data of a loader are not there or do not fit together.
 
     Folders and annotation files are looked for; of the data sets that mmdet
-    reads as COCO files the file is read too.
+    reads as COCO files, and of those that mmpretrain reads as a list or as
+    folders of classes, these are read too.
 
     Args:
         cfg (Config): The whole config.
@@ -42,7 +54,12 @@ def check_data(cfg: Config, loader: str):
         _check_files(dataset, key)
         coco = _coco_class(cfg, dataset)
         if coco and dataset.get('ann_file'):
-            _check_coco(dataset, key, _classes(coco, dataset, key), labelled)
+            _check_coco(
+                dataset, key, class_names(coco, dataset, key), labelled
+            )
+        cls = cls_data_class(cfg, dataset)
+        if cls:
+            check_cls_data(dataset, key, class_names(cls, dataset, key))
     for key, metric in metrics:
         path = metric.get('ann_file')
         if path and not metric.get('backend_args') and not Path(path).exists():
@@ -53,7 +70,9 @@ def check_data(cfg: Config, loader: str):
 
 
 def check_heads(model: nn.Module, cfg: Config, loader: str):
-    """Raise if a detector's heads and a data set differ in their classes.
+    """Raise if a model's heads and a data set differ in their classes.
+
+    Those of detectors on COCO data sets, and those of classifiers.
 
     Args:
         model (nn.Module): The built model.
@@ -61,28 +80,39 @@ def check_heads(model: nn.Module, cfg: Config, loader: str):
         loader (str): Key of a data loader.
 
     Raises:
-        UserError: ``num_classes`` of a box head or mask head is not the
-            number of classes of a COCO data set.
+        UserError: ``num_classes`` of a head is not the number of classes of
+            the data set.
     """
     if not isinstance(model, nn.Module):  # FlexibleRunner builds it later
         return
     for key, dataset in _parts(cfg[loader]['dataset'], f'{loader}.dataset'):
-        coco = _coco_class(cfg, dataset)
-        # With `return_classes` a head compares words, as many as it likes.
-        if not coco or dataset.get('return_classes'):
-            continue
-        want = len(_classes(coco, dataset, key))
+        parts, want = _classifying_parts(cfg, dataset, key)
         for name, module in model.named_modules():
-            head = re.search(r'(^|\.)(bbox|mask)_head(\.\d+)?$', name)
-            number = getattr(module, 'num_classes', want)
-            if not head or getattr(module, 'class_agnostic', False):
+            number = getattr(module, 'num_classes', None)
+            if number is None or getattr(module, 'class_agnostic', False):
                 continue
-            if number != want:
+            if want and number != want and re.search(parts, name):
                 path = f'model.{name.removeprefix("module.")}.num_classes'
                 raise UserError(
                     f'{path} is {number}, the data set has {want} classes '
                     f'({key}.metainfo.classes); set {path}={want}'
                 )
+
+
+def _classifying_parts(
+    cfg: Config, dataset: ConfigDict, key: str
+) -> tuple[str, int | None]:
+    """Names of what counts the classes, and the number of the data set's."""
+    coco = _coco_class(cfg, dataset)
+    # With `return_classes` a head compares words, as many as it likes.
+    if coco and not dataset.get('return_classes'):
+        number = len(class_names(coco, dataset, key))
+        return r'(^|\.)(bbox|mask)_head(\.\d+)?$', number
+    cls = cls_data_class(cfg, dataset)
+    if cls:
+        number = count_classes(dataset, class_names(cls, dataset, key))
+        return r'(^|\.)(head|data_preprocessor)$', number
+    return '', None
 
 
 def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
@@ -106,30 +136,27 @@ def _parts(dataset, key: str) -> Iterator[tuple[str, ConfigDict]]:
         yield key, dataset
 
 
+def _folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
+    """The folders of a data set, with their places in its config."""
+    root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, str):
+        yield 'data_prefix', Path(root, prefix)
+    else:
+        for name, part in prefix.items():
+            yield f'data_prefix.{name}', Path(root, part or '')
+
+
 def _check_files(dataset: ConfigDict, key: str):
     """Raise if a folder or an annotation file of a data set is not there."""
-    root = dataset.get('data_root') or ''
-    hint = (
-        f'set {key}.data_root (now {root!r}) to your copy, or try '
-        '--demo, which needs no data set'
-    )
-    for name, prefix in (dataset.get('data_prefix') or {}).items():
-        folder = Path(root, prefix or '')
-        if not folder.is_dir():
-            raise UserError(
-                f'the data set folder {folder} ({key}.data_prefix.'
-                f'{name}) is missing; {hint}'
-            )
-        if not any(folder.iterdir()):
-            raise UserError(
-                f'the data set folder {folder} ({key}.data_prefix.'
-                f'{name}) is empty; {hint}'
-            )
+    for name, folder in _folders(dataset):
+        check_folder(folder, name, dataset, key)
     ann_file = dataset.get('ann_file')
-    if ann_file and not Path(root, ann_file).exists():
+    path = Path(dataset.get('data_root') or '', ann_file or '')
+    if ann_file and not path.exists():
         raise UserError(
-            f'the annotation file {Path(root, ann_file)} ({key}.'
-            f'ann_file) is missing; {hint}'
+            f'the annotation file {path} ({key}.ann_file) is missing; '
+            f'{own_copy(dataset, key)}'
         )
 
 
@@ -145,16 +172,6 @@ def _coco_class(cfg: Config, dataset: ConfigDict) -> type | None:
     # LVIS and others derive from it and read files of their own kind.
     reads = getattr(cls, 'load_data_list', None)
     return cls if reads is CocoDataset.load_data_list else None
-
-
-def _classes(cls: type, dataset: ConfigDict, key: str) -> tuple[str, ...]:
-    classes = cls._load_metainfo(dataset.get('metainfo')).get('classes', ())
-    if isinstance(classes, str):
-        raise UserError(
-            f'{key}.metainfo.classes is the text {classes!r} and no such '
-            f'file; for a single class write ({classes!r},) with a comma'
-        )
-    return tuple(classes)
 
 
 def _check_coco(
@@ -189,18 +206,18 @@ def _check_coco(
     if labelled and not any(names.get(i) in classes for i in labels):
         raise UserError(
             f'{where} holds {len(labels)} annotations, and none of '
-            f'{_some(classes)}; choose another file, or other '
+            f'{some(classes)}; choose another file, or other '
             f'{key}.metainfo.classes'
         )
     folder = Path(
         dataset.get('data_root') or '',
         (dataset.get('data_prefix') or {}).get('img') or '',
     )
-    missing = _missing(folder, images)
+    missing = missing_files(folder, images)
     if missing:
         raise UserError(
             f'{len(missing)} of the {len(images)} images of {where} are not '
-            f'in {folder}: {_some(missing)}; add them, take them out of the '
+            f'in {folder}: {some(missing)}; add them, take them out of the '
             f'file, or set {key}.data_prefix.img'
         )
 
@@ -211,8 +228,8 @@ def _check_classes(
     unknown = [name for name in classes if name not in names.values()]
     if unknown:
         raise UserError(
-            f'{where} has no category {_some(unknown)}; its categories are '
-            f'{_some(list(names.values()), 20)}: set {key}.metainfo.classes '
+            f'{where} has no category {some(unknown)}; its categories are '
+            f'{some(list(names.values()), 20)}: set {key}.metainfo.classes '
             "(where that is not set, COCO's 80 are taken) and num_classes of "
             'the heads'
         )
@@ -222,29 +239,5 @@ def _check_classes(
         raise UserError(
             f'{key}.metainfo.classes are in another order than the '
             f'categories of {where}, so that labels would get wrong names; '
-            f'write them as {_some(order, 20)}'
+            f'write them as {some(order, 20)}'
         )
-
-
-def _missing(folder: Path, images: list[str]) -> list[str]:
-    """The images that are not there, by one look into each folder."""
-    found = {}
-    missing = []
-    for name in images:
-        path = folder / name
-        if path.parent not in found:
-            try:
-                found[path.parent] = set(os.listdir(path.parent))
-            except OSError:
-                found[path.parent] = set()
-        if path.name not in found[path.parent]:
-            missing.append(name)
-    return missing
-
-
-def _some(names, number: int = 5) -> str:
-    """The first few of a list of names."""
-    rest = len(names) - number
-    return ', '.join(map(repr, list(names)[:number])) + (
-        f' and {rest} more' if rest > 0 else ''
-    )

@@ -19,13 +19,14 @@ from mmengine.runner import Runner
 
 import mmea
 from mmea.engine.check_data import check_data, check_heads
-from mmea.errors import UserError
+from mmea.errors import EXTRAS, UserError
 
 __all__ = [
     'build_runner',
-    'check_surroundings',
+    'check_packages',
     'command',
     'make_parser',
+    'prepare_data',
     'read_config',
 ]
 
@@ -195,10 +196,11 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
         UserError: A package, the data or the work dir is not there, or a
             part of the config has a wrong type or argument.
     """
+    check_packages(cfg)
     _check_work_dir(cfg.work_dir)
     _init_distributed(cfg)
     loaders = [loader for loader in loaders if cfg.get(loader)]
-    check_surroundings(cfg, *loaders)
+    prepare_data(cfg, *loaders)
     if get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN'):
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
@@ -215,23 +217,28 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     return runner
 
 
-def check_surroundings(cfg: Config, *loaders: str):
-    """Check a config's packages and data; render the demo's scenes.
+def prepare_data(cfg: Config, *loaders: str):
+    """Render the demo's scenes, if the config is a demo's; check the data.
 
     Args:
         cfg (Config): As :func:`read_config` gives it.
         loaders (str): Keys of data loaders of the config.
 
     Raises:
-        UserError: A package or the data is not there.
+        UserError: The data is not there, or not as the config describes it.
     """
-    _check_packages(cfg.get('default_scope'))
     _write_demo_scenes(cfg)
     for loader in loaders:
         check_data(cfg, loader)
 
 
-def _check_packages(scope: str | None):
+def check_packages(cfg: Config):
+    """Check that the package of a config's default scope is installed.
+
+    Raises:
+        UserError: It cannot be imported.
+    """
+    scope = cfg.get('default_scope')
     if scope in (None, 'mmengine', 'mmea'):
         return
     try:
@@ -243,10 +250,12 @@ def _check_packages(scope: str | None):
                 'has none; build them once as docs/install.md shows '
                 '(in a checkout of mmea: make test)'
             ) from error
+        extra = EXTRAS.get(scope)
         raise UserError(
             f'the config needs {scope} (default_scope={scope!r}), which '
-            f'cannot be imported: {error}; install it as docs/install.md '
-            'shows'
+            f'cannot be imported: {error}; install '
+            f'{f"the extra {extra} of mmea" if extra else "it"} as '
+            'docs/install.md shows'
         ) from error
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from mmea.datasets import demo
 from mmea.datasets.demo import FIRST_VAL, MANIFEST, write_demo
 from mmea.datasets.layouts import CLASS_IDS, COCO_MIN_AREA
-from mmea.datasets.scenes import render_scene
+from mmea.datasets.scenes import render_object, render_scene
 from mmea.datasets.worlds import scene_classes
 
 SMALL = dict(num_train=4, num_val=2, size=(40, 48))
@@ -284,15 +284,89 @@ def test_coco_is_reproducible(coco, tmp_path):
         assert (other / name).read_bytes() != path.read_bytes()
 
 
+# Of ImageNet's list of the 1,000 classes.
+IMAGENET = {
+    'bird': (146, 'n02058221', 'albatross, mollymawk'),
+    'sheep': (348, 'n02412080', 'ram, tup'),
+    'airplane': (404, 'n02690373', 'airliner'),
+    'bus': (779, 'n04146614', 'school bus'),
+    'boat': (814, 'n04273569', 'speedboat'),
+    'car': (817, 'n04285008', 'sports car, sport car'),
+}
+
+
+@pytest.fixture(scope='module')
+def imagenet(tmp_path_factory):
+    root = tmp_path_factory.mktemp('imagenet') / 'set'
+    return write_demo('imagenet', root, num_train=8, num_val=3, size=(40, 48))
+
+
+def imagenet_lines(start, number):
+    """Kind, label and folder of each picture: every class in its turn."""
+    kinds = [list(IMAGENET)[(start + i) % 6] for i in range(number)]
+    return [(kind, *IMAGENET[kind][:2]) for kind in kinds]
+
+
+def test_imagenet_files_and_lists(imagenet):
+    train = [
+        f'{folder}/{folder}_{i}.JPEG {label}'
+        for i, (_, label, folder) in enumerate(imagenet_lines(0, 8))
+    ]
+    val = [
+        f'{folder}/ILSVRC2012_val_{i:08d}.JPEG {label}'
+        for i, (_, label, folder) in enumerate(imagenet_lines(FIRST_VAL, 3), 1)
+    ]
+    assert len({line.split('/')[0] for line in train}) == 6
+    lists = {
+        split: (imagenet / f'meta/{split}.txt').read_text().splitlines()
+        for split in ('train', 'val')
+    }
+    assert lists == dict(train=train, val=val)
+    names = {
+        path.relative_to(imagenet).as_posix()
+        for path in imagenet.rglob('*')
+        if path.is_file()
+    }
+    assert names == {
+        MANIFEST,
+        'meta/train.txt',
+        'meta/val.txt',
+        *(f'train/{line.split()[0]}' for line in train),
+        *(f'val/{line.split()[0]}' for line in val),
+    }
+
+
+def test_mmpretrain_reads_imagenet(imagenet):
+    datasets = pytest.importorskip('mmpretrain.datasets')
+    for split, number, start in (('train', 8, 0), ('val', 3, FIRST_VAL)):
+        dataset = datasets.ImageNet(
+            data_root=str(imagenet),
+            split=split,
+            pipeline=[dict(type='LoadImageFromFile')],
+        )
+        assert len(dataset) == number
+        names = dataset.metainfo['classes']
+        assert len(names) == 1000
+        for i, (kind, label, _) in enumerate(imagenet_lines(start, number)):
+            sample = dataset[i]
+            assert sample['gt_label'] == label
+            assert names[label] == IMAGENET[kind][2]
+            image = render_object('coco', kind, start + i, size=(40, 48)).image
+            error = np.abs(sample['img'][..., ::-1] - image.astype(int))
+            assert error.mean() < 12  # JPEG; channels in the right order
+
+
 def test_default_sizes(tmp_path):
     for layout, size in (
         ('ade20k', (128, 128)),
         ('cityscapes', (256, 128)),
         ('coco', (128, 128)),
+        ('imagenet', (128, 128)),
         ('voc', (128, 128)),
     ):
         root = write_demo(layout, tmp_path / layout, num_train=1, num_val=1)
-        sizes = {Image.open(path).size for path in root.rglob('*.*g')}
+        paths = [*root.rglob('*.*g'), *root.rglob('*.JPEG')]
+        sizes = {Image.open(path).size for path in paths}
         assert sizes == {size}
 
 

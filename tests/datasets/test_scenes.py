@@ -4,7 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmea.datasets.coco_masks import fill_polygon
-from mmea.datasets.scenes import Instance, render_scene
+from mmea.datasets.scenes import (
+    MIN_SHARE,
+    Instance,
+    render_object,
+    render_scene,
+)
 from mmea.datasets.worlds import WORLDS, scene_classes
 
 LAYOUTS = sorted(WORLDS)
@@ -163,6 +168,63 @@ def test_ground_tells_boat_from_car(ade20k, name, ground, other):
                 seen.extend(below.ravel())
     seen = np.bincount(seen, minlength=10)
     assert seen[ground] > 8 * seen[other]
+
+
+OBJECTS = [
+    ('coco', 'boat', 'sea'),
+    ('coco', 'bird', None),
+    ('voc', 'aeroplane', None),
+    ('cityscapes', 'bicycle', None),  # without its rider
+    ('ade20k', 'boat', 'sea'),
+]
+
+
+@pytest.mark.parametrize(('layout', 'name', 'ground'), OBJECTS)
+@pytest.mark.parametrize('size', [(40, 40), (37, 61)])
+def test_one_object(layout, name, ground, size):
+    classes = scene_classes(layout)
+    middles = []
+    for index in range(6):
+        scene = render_object(layout, name, index, size=size)
+        assert scene.image.shape == (*size, 3)
+        assert scene.labels.shape == size
+        assert classes[scene.main.label] == name
+        assert {i.label for i in scene.instances} - {0} == {scene.main.label}
+        assert scene.main.mask.mean() >= MIN_SHARE
+        assert (scene.labels[scene.main.mask] == scene.main.label).all()
+        x, y, width, height = scene.main.bbox
+        middles.append([x + width / 2, y + height / 2])
+        if ground in classes:
+            assert (scene.labels == classes.index(ground)).any()
+    # The windows follow the objects.
+    for middle, side in zip(np.mean(middles, 0), reversed(size)):
+        assert 0.3 < middle / side < 0.7
+
+
+def test_one_object_is_reproducible():
+    first, again, other, seed = (
+        render_object('coco', 'car', index, size=(40, 48), seed=seed)
+        for index, seed in ((3, 0), (3, 0), (4, 0), (3, 1))
+    )
+    assert (first.image == again.image).all()
+    assert (first.main.mask == again.main.mask).all()
+    for scene in (other, seed):
+        assert (first.image != scene.image).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    'kwargs, match',
+    [
+        (dict(layout='kitti'), r"layout must be one of .*'kitti'"),
+        (dict(name='building'), "name must be one of .*'bus'.*'building'"),
+        (dict(index=-1), 'index must be .* at least 0, got -1'),
+        (dict(size=(128, 31)), r'at least 32 pixels, got size=\(128, 31\)'),
+    ],
+)
+def test_errors_of_one_object(kwargs, match):
+    arguments = dict(dict(layout='coco', name='car', index=0), **kwargs)
+    with pytest.raises(ValueError, match=match):
+        render_object(**arguments)
 
 
 @pytest.mark.parametrize(

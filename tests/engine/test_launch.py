@@ -66,23 +66,30 @@ def test_config_without_a_demo(fails, project):
 
 
 @pytest.mark.parametrize(
-    ('reason', 'words'),
+    ('scope', 'missing', 'words'),
     [
-        ("No module named 'mmdet'", 'needs mmdet (default_scope='),
-        ("No module named 'mmcv._ext'", "mmcv's compiled ops"),
+        ('mmdet', 'mmdet', 'install the extra "onedl-det" or "openmmlab" of'),
+        ('mmdet', 'mmcv._ext', "mmdet needs mmcv's compiled ops"),
+        ('mmpretrain', 'mmpretrain', 'install the extra "cls" of mmea as'),
+        ('mmpretrain', 'torchvision', "No module named 'torchvision'; inst"),
+        ('mmpose', 'mmpose', 'install it as docs/install.md'),
     ],
 )
-def test_packages_that_are_not_there(fails, monkeypatch, reason, words):
+def test_packages_that_are_not_there(
+    fails, monkeypatch, scope, missing, words
+):
     real = importlib.import_module
 
     def absent(name, *args):
-        if name == 'mmdet.models':
-            raise ModuleNotFoundError(reason)
+        if name == f'{scope}.models':
+            raise ModuleNotFoundError(f'No module named {missing!r}')
         return real(name, *args)
 
     monkeypatch.setattr(importlib, 'import_module', absent)
-    message = fails('--cfg-options', 'default_scope=mmdet')
+    message = fails('--cfg-options', f'default_scope={scope}')
     assert words in message and 'docs/install.md' in message
+    if missing != 'mmcv._ext':
+        assert f'needs {scope} (default_scope={scope!r})' in message
 
 
 def test_launcher_without_its_environment(fails, monkeypatch):

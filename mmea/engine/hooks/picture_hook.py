@@ -72,6 +72,12 @@ class PictureHook(Hook):
     def _draw(self, runner: Runner, meta: dict):
         if not self.samples:
             return
+        path = Path(runner.work_dir) / 'predictions.png'
+        self.make_figure(meta).savefig(path, dpi=120)
+        runner.logger.info(f'Image, ground truth and prediction: {path}')
+
+    def make_figure(self, meta: dict):
+        """A matplotlib figure of all samples, one in a row."""
         # Kept out of the module: pyplot is slow to import.
         from matplotlib.figure import Figure
 
@@ -96,6 +102,4 @@ class PictureHook(Hook):
                 ncols=6,
                 frameon=False,
             )
-        path = Path(runner.work_dir) / 'predictions.png'
-        figure.savefig(path, dpi=120)
-        runner.logger.info(f'Image, ground truth and prediction: {path}')
+        return figure

@@ -1,0 +1,184 @@
+"""Look at the data of classification before anything is built.
+
+mmpretrain reads a list of images with the numbers of their classes, or, where
+there is none, one folder for each class. What does not fit otherwise ends in
+an assertion, in an index error of the loss, or in labels with wrong names.
+"""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmea.engine.check_files import (
+    check_folder,
+    missing_files,
+    own_copy,
+    some,
+)
+from mmea.errors import UserError
+
+__all__ = ['check_cls_data', 'cls_data_class', 'count_classes']
+
+# As mmpretrain's, unless the data set has `extensions`.
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+
+
+def cls_data_class(cfg: Config, dataset: ConfigDict) -> type | None:
+    """The data set's class, if it reads files as mmpretrain's CustomDataset.
+
+    ImageNet and ImageNet21k do.
+    """
+    if cfg.get('default_scope') != 'mmpretrain':
+        return None
+    from mmpretrain.datasets import CustomDataset
+    from mmpretrain.registry import DATASETS
+
+    cls = dataset.get('type')
+    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+    reads = getattr(cls, 'load_data_list', None)
+    return cls if reads is CustomDataset.load_data_list else None
+
+
+def check_cls_data(dataset: ConfigDict, key: str, classes: tuple[str, ...]):
+    """Raise if the images of a data set or their classes do not fit.
+
+    Args:
+        dataset (ConfigDict): Of a class that :func:`cls_data_class` knows.
+        key (str): Its place in the config.
+        classes (tuple[str]): Names of the classes; empty if the folders give
+            them.
+
+    Raises:
+        UserError: A folder is missing or empty, folders and classes differ,
+            or the list is malformed, holds unknown classes or images that
+            are not there.
+    """
+    name, folder = _folder(dataset)
+    where = f'the data set folder {folder} ({key}.{name})'
+    check_folder(folder, name, dataset, key)
+    path = _list_file(dataset)
+    labelled = dataset.get('with_label', True)
+    if dataset.get('split') == 'test':  # ImageNet's has no labels
+        labelled = False
+    if path:
+        _check_list(path, folder, key, classes, labelled)
+    elif labelled:
+        _check_folders(dataset, folder, where, key, classes)
+
+
+def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
+    """Number of a data set's classes; None if only a list could tell."""
+    if classes:
+        return len(classes)
+    if _list_file(dataset) or dataset.get('backend_args'):
+        return None
+    return len(_subfolders(dataset))
+
+
+def _folder(dataset: ConfigDict) -> tuple[str, Path]:
+    """The folder of the images, with its place in the data set's config."""
+    root = dataset.get('data_root') or ''
+    for name in ('data_prefix', 'split'):
+        prefix = dataset.get(name)
+        if isinstance(prefix, dict):
+            name, prefix = 'data_prefix.img_path', prefix.get('img_path')
+        if prefix:
+            return name, Path(root, prefix).expanduser()
+    return 'data_root', Path(root).expanduser()
+
+
+def _list_file(dataset: ConfigDict) -> Path | None:
+    """The list of the images, if there is one."""
+    root = dataset.get('data_root') or ''
+    if dataset.get('ann_file'):
+        return Path(root, dataset['ann_file']).expanduser()
+    path = Path(root, f'meta/{dataset.get("split")}.txt')
+    return path if path.is_file() else None
+
+
+def _subfolders(dataset: ConfigDict) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in os.scandir(_folder(dataset)[1])
+        if entry.is_dir()
+    )
+
+
+def _check_list(
+    path: Path,
+    folder: Path,
+    key: str,
+    classes: tuple[str, ...],
+    labelled: bool,
+):
+    where = f'the annotation file {path}'
+    lines = path.read_text(encoding='utf-8').splitlines()
+    if not lines:
+        raise UserError(f'{where} holds no images; choose another file')
+    images = lines
+    if labelled:
+        pairs = [line.strip().rpartition(' ')[::2] for line in lines]
+        for number, (image, label) in enumerate(pairs, 1):
+            if not image or not label.isdecimal():
+                raise UserError(
+                    f'line {number} of {where} is {lines[number - 1]!r}; it '
+                    f'must be an image below {folder}, a space, and the '
+                    'number of its class, from 0'
+                )
+        images = [image for image, _ in pairs]
+        unknown = sorted({int(n) for _, n in pairs} - {*range(len(classes))})
+        if classes and unknown:
+            raise UserError(
+                f'{where} holds the class numbers {some(unknown)}, outside '
+                f'the {len(classes)} classes (0..{len(classes) - 1}); '
+                f'correct the file or {key}.metainfo.classes'
+            )
+    missing = missing_files(folder, images)
+    if missing:
+        raise UserError(
+            f'{len(missing)} of the {len(images)} images of {where} are not '
+            f'in {folder}: {some(missing)}; add them, take them out of the '
+            f'file, or set {key}.data_root'
+        )
+
+
+def _check_folders(
+    dataset: ConfigDict,
+    folder: Path,
+    where: str,
+    key: str,
+    classes: tuple[str, ...],
+):
+    names = _subfolders(dataset)
+    way_out = 'sort the images into one folder for each class' + (
+        f', or list them with their classes in '
+        f'{Path(dataset.get("data_root") or "", f"meta/{dataset.split}.txt")}'
+        if dataset.get('split')
+        else ''
+    )
+    if not names:
+        raise UserError(f'{where} has no folder of a class; {way_out}')
+    if classes and len(names) != len(classes):
+        raise UserError(
+            f'{where} has {len(names)} folders ({some(names)}), the data set '
+            f'{len(classes)} classes; {way_out}, or set '
+            f'{key}.metainfo.classes'
+        )
+    # Numbers go by the names of the folders.
+    if set(classes) == set(names) and list(classes) != names:
+        raise UserError(
+            f'{key}.metainfo.classes are in another order than the folders '
+            f'of {folder}, so that labels would get wrong names; write them '
+            f'as {some(names, 20)}'
+        )
+    extensions = tuple(dataset.get('extensions') or EXTENSIONS)
+    if not any(
+        file.lower().endswith(extensions)
+        for _, _, files in os.walk(folder)
+        for file in files
+    ):
+        raise UserError(
+            f'{where} holds no images ({", ".join(extensions)}); '
+            f'{own_copy(dataset, key)}'
+        )

@@ -1,0 +1,274 @@
+"""Every classification config builds, reads data and takes a step."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+mmpretrain = pytest.importorskip('mmpretrain')
+pytest.importorskip('mmpretrain.models')
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.dataset import default_collate  # noqa: E402
+from mmengine.optim import build_optim_wrapper  # noqa: E402
+from mmengine.registry import (  # noqa: E402
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    PARAM_SCHEDULERS,
+    DefaultScope,
+)
+
+import mmea  # noqa: E402
+from mmea.engine.launch import make_parser, read_config  # noqa: E402
+
+BASE = Path(mmea.__file__).parent / '.mim/configs/_base_'
+THEIRS = Path(mmpretrain.__file__).parent / '.mim/configs'
+LEAVES = [
+    name
+    for name in mmea.configs()
+    if Config.fromfile(mmea.config(name)).default_scope == 'mmpretrain'
+]
+SIDE = 64  # pixels; attention in tokens needs a few of them
+
+
+def load(name, *options):
+    return read_config(make_parser('').parse_args([name, *options]))
+
+
+def load_demo(name):
+    """The config as ``tools/train.py NAME --demo`` trains it."""
+    return load(name, '--demo')
+
+
+CASES = [
+    pytest.param(loader, name, id=f'{name}{suffix}')
+    for name in LEAVES
+    for loader, suffix in ((load, ''), (load_demo, '--demo'))
+]
+
+
+@pytest.fixture(autouse=True)
+def mmpretrain_scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def shrink(cfg):
+    """Smaller images; only the time depends on them."""
+    if 'img_size' in cfg.model.backbone:
+        cfg.model.backbone.img_size = SIDE
+    for key in ('train_dataloader', 'val_dataloader'):
+        for step in cfg[key].dataset.pipeline:
+            for size in ('scale', 'crop_size'):
+                if size in step:
+                    step[size] = SIDE
+    return cfg
+
+
+def build_model(cfg):
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model)
+
+
+def build_dataset(dataset_cfg, root):
+    """Build a loader's data set: an image of the first and the last class."""
+    rng = np.random.default_rng(0)
+    split = dataset_cfg.split
+    (root / split / 'x').mkdir(parents=True)
+    for i, size in enumerate([(96, 128), (128, 80)]):
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        cv2.imwrite(str(root / f'{split}/x/{i}.jpg'), image)
+    (root / 'meta').mkdir()
+    lines = 'x/0.jpg 0\nx/1.jpg 999\n'
+    (root / f'meta/{split}.txt').write_text(lines)
+    dataset_cfg.data_root = str(root)
+    return DATASETS.build(dataset_cfg)
+
+
+def rates(cfg):
+    """Learning rate in each epoch."""
+    optimizer = torch.optim.SGD(
+        [torch.nn.Parameter(torch.zeros(1))], cfg.optim_wrapper.optimizer.lr
+    )
+    schedulers = [
+        PARAM_SCHEDULERS.build(
+            {k: v for k, v in s.items() if k != 'convert_to_iter_based'},
+            default_args=dict(optimizer=optimizer),
+        )
+        for s in cfg.param_scheduler
+    ]
+    found = []
+    for _ in range(cfg.train_cfg.max_epochs):
+        found.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return found
+
+
+class TestFiles:
+    def test_pair_differs_in_the_attention_only(self):
+        name = 'classification/resnet50_8xb32_in1k.py'
+        plain, ea = load(name), load(name.replace('/', '/ea_'))
+        backbone = ea.model.backbone
+        assert backbone.pop('type') == 'mmea.StageAttention'
+        assert backbone.pop('after') == ['C4']
+        assert backbone.pop('attention').type == 'mmea.ExternalAttention2d'
+        backbone['type'] = backbone.pop('base')
+        ea.work_dir = plain.work_dir
+        assert ea.to_dict() == plain.to_dict()
+
+    def test_resnet_is_that_of_mmpretrain(self):
+        want = Config.fromfile(THEIRS / 'resnet/resnet50_8xb32_in1k.py')
+        got = load('classification/resnet50_8xb32_in1k.py')
+        preprocessor = got.model.pop('data_preprocessor')
+        assert preprocessor.pop('type') == 'ClsDataPreprocessor'
+        assert preprocessor == want.data_preprocessor
+        assert got.model == want.model
+        assert got.optim_wrapper.optimizer == want.optim_wrapper.optimizer
+        (scheduler,) = got.param_scheduler
+        assert {**scheduler, **want.param_scheduler} == scheduler
+        assert got.train_cfg.max_epochs == want.train_cfg.max_epochs
+        for key in ('train', 'val'):
+            ours = got[f'{key}_dataloader'].dataset.pipeline
+            theirs = want[f'{key}_dataloader'].dataset.pipeline
+            assert ours[0].type == 'mmea.LoadImage'
+            assert ours[1:] == theirs[1:]
+        assert got.val_evaluator == want.val_evaluator
+
+    def test_augmentation_is_that_of_mmpretrain(self):
+        theirs = THEIRS / '_base_/datasets/imagenet_bs64_swin_224.py'
+        want = Config.fromfile(theirs)
+        got = Config.fromfile(BASE / 'datasets/imagenet_randaug.py')
+        for key in ('train', 'val'):
+            ours = got[f'{key}_dataloader'].dataset.pipeline
+            theirs = want[f'{key}_dataloader'].dataset.pipeline
+            assert ours[1:] == theirs[1:]
+        assert got.test_dataloader == got.val_dataloader
+        larger = Config.fromfile(BASE / 'datasets/imagenet_randaug_384.py')
+        for key in ('train_pipeline', 'test_pipeline'):
+            for a, b in zip(got[key], larger[key], strict=True):
+                changed = {k for k in a if a[k] != b[k]}
+                assert changed <= {'scale', 'crop_size'}
+                assert all(b[k] == 384 for k in changed)
+                assert bool(changed) == bool({'scale', 'crop_size'} & {*a})
+        assert larger.train_dataloader.dataset.pipeline == (
+            larger.train_pipeline
+        )
+        assert larger.tta_pipeline[:-1] == larger.test_pipeline[:-1]
+
+    @pytest.mark.parametrize(
+        ('name', 'length', 'values'),
+        [
+            ('sgd_100e', 100, {0: 0.1, 29: 0.1, 30: 0.01, 99: 1e-4}),
+            ('sgd_300e', 300, {0: 1e-3, 5: 0.1, 299: 2.835e-6}),
+            ('adamw_300e', 300, {0: 1e-6, 20: 1e-3, 160: 5.05e-4, 299: 1e-5}),
+            ('adamw_310e', 310, {0: 1e-6, 5: 1e-3, 300: 1e-5, 309: 1e-5}),
+        ],
+    )
+    def test_learning_rates(self, name, length, values):
+        cfg = Config.fromfile(BASE / f'schedules/imagenet_{name}.py')
+        found = rates(cfg)
+        assert len(found) == length
+        for epoch, value in values.items():
+            assert found[epoch] == pytest.approx(value, rel=0.02, abs=0)
+        assert length % cfg.default_hooks.checkpoint.interval == 0
+
+    def test_eamlp_schedule_averages_the_weights(self):
+        cfg = Config.fromfile(BASE / 'schedules/imagenet_adamw_310e.py')
+        (hook,) = cfg.custom_hooks
+        assert 1 - hook['momentum'] == pytest.approx(0.99996)
+        HOOKS.build(hook)
+
+
+class TestModels:
+    @pytest.mark.parametrize(('loader', 'name'), CASES)
+    def test_trains_a_step_and_reaches_every_parameter(
+        self, loader, name, tmp_path
+    ):
+        cfg = shrink(loader(name))
+        model = build_model(cfg).train()
+        optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        dataset = build_dataset(cfg.train_dataloader.dataset, tmp_path)
+        batch = model.data_preprocessor(
+            default_collate([dataset[0], dataset[1]]), training=True
+        )
+        assert batch['inputs'].shape == (2, 3, SIDE, SIDE)
+        losses = model(**batch, mode='loss')
+        loss, _ = model.parse_losses(losses)
+        assert loss.isfinite()
+        loss.backward()
+        # DDP hangs on a parameter without a gradient.
+        trained = {
+            n: p for n, p in model.named_parameters() if p.requires_grad
+        }
+        assert [n for n, p in trained.items() if p.grad is None] == []
+        before = {n: p.detach().clone() for n, p in trained.items()}
+        optim_wrapper.step()
+        moved = {n for n, p in trained.items() if not p.equal(before[n])}
+        assert len(moved) > len(trained) / 2
+        if Path(name).stem.startswith('ea_'):
+            assert any('.attention.' in n for n in moved)
+
+    @pytest.mark.parametrize(('loader', 'name'), CASES)
+    def test_predicts(self, loader, name, tmp_path):
+        cfg = shrink(loader(name))
+        model = build_model(cfg).eval()
+        dataset = build_dataset(cfg.val_dataloader.dataset, tmp_path)
+        with torch.no_grad():
+            results = model.val_step(default_collate([dataset[0], dataset[1]]))
+        assert [r.gt_label.item() for r in results] == [0, 999]
+        for result in results:
+            assert result.pred_score.shape == (1000,)
+            assert result.pred_score.sum().item() == pytest.approx(1, abs=1e-4)
+            assert Path(result.img_path).is_file()
+
+    def test_starts_as_its_counterpart(self):
+        name = 'classification/resnet50_8xb32_in1k.py'
+        plain, ea = (
+            build_model(load_demo(n)).eval()
+            for n in (name, name.replace('/', '/ea_'))
+        )
+        found = ea.load_state_dict(plain.state_dict(), strict=False)
+        assert not found.unexpected_keys
+        assert {key.rsplit('.', 2)[0] for key in found.missing_keys} <= {
+            'backbone.layer3.attention',
+            'backbone.layer3',
+        }
+        image = torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            assert torch.equal(ea(image), plain(image))
+
+
+class TestDemo:
+    @pytest.mark.parametrize('name', LEAVES)
+    def test_is_light_short_and_needs_no_network(self, name):
+        cfg = load_demo(name)
+        assert '_delete_' not in cfg.pretty_text
+        assert 'http' not in cfg.pretty_text
+        assert cfg.train_cfg.val_interval == cfg.train_cfg.max_epochs
+        assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
+        assert sum(p.numel() for p in build_model(cfg).parameters()) < 7e6
+
+    @pytest.mark.parametrize('name', LEAVES)
+    def test_keeps_the_classes_and_the_net(self, name):
+        real, demo = load(name), load_demo(name)
+        for part in ('backbone', 'head'):
+            assert real.model[part].type == demo.model[part].type
+        assert demo.model.head.num_classes == 1000
+        for split in ('train', 'val', 'test'):
+            dataset = demo[f'{split}_dataloader'].dataset
+            assert dataset.data_root == 'data/demo/imagenet'
+            assert dataset.type == 'ImageNet'
+        assert demo.demo_scenes.layout == 'imagenet'
+
+    @pytest.mark.parametrize('name', LEAVES)
+    def test_hooks_and_metric(self, name):
+        cfg = load_demo(name)
+        assert [h['type'] for h in cfg.custom_hooks] == ['mmea.ClsPictureHook']
+        HOOKS.build(cfg.custom_hooks[0])
+        METRICS.build(cfg.val_evaluator)
