@@ -3,7 +3,7 @@ _base_ = './schedule_cls.py'
 # Pictures of one object that mmea renders, written as ImageNet is. Six of the
 # 1,000 classes occur; what is around an object tells some of them apart.
 demo_scenes = dict(
-    layout='imagenet', num_train=240, num_val=60, size=(128, 128), seed=0
+    layout='imagenet', num_train=480, num_val=60, size=(128, 128), seed=0
 )
 data_root = 'data/demo/imagenet'
 train_pipeline = [
