@@ -94,6 +94,26 @@ _MULTIHEAD = (
     (r'linear_1\.bias', 'value_bias'),
     (r'proj\.(.*)', r'out_proj.\1'),
 )
+
+
+def _under(old: str, new: str, rules):
+    """The rules of a part, behind the prefix of its place."""
+    groups = re.compile(old).groups
+
+    def later(match):  # a group of the part comes after those of the prefix
+        return f'\\{int(match[1]) + groups}'
+
+    return tuple(
+        (old + theirs, new + re.sub(r'\\(\d)', later, ours))
+        for theirs, ours in rules
+    )
+
+
+_NORMS_AND_MLP = (
+    (r'(norm[12])\.(.*)', r'\1.\2'),
+    (r'mlp\.fc1\.(.*)', r'ffn.layers.0.0.\1'),
+    (r'mlp\.fc2\.(.*)', r'ffn.layers.1.\1'),
+)
 _CBAM = (
     (r'ChannelGate\.mlp\.1\.(.*)', r'channel_fc1.\1'),
     (r'ChannelGate\.mlp\.3\.(.*)', r'channel_fc2.\1'),
@@ -104,6 +124,15 @@ _CAUSAL = (
     (r'qkv\.(.*)', r'qkv_proj.\1'),
     (r'proj\.(.*)', r'out_proj.\1'),
 )
+_CAAM_BLOCK = (
+    (r'((?:conv|bn|downsample).*)', r'\1'),
+    *_under(r'cbam\.', 'pair.gate.', _CBAM),
+)
+_CAAM_NET = (
+    (r'((?:conv|bn)1\..*)', r'\1'),
+    *_under(r'(layer\d\.\d+)\.', r'\1.', _CAAM_BLOCK),
+)
+_CAAM_TRANSFORMER = (*_under(r'attn\.', 'attn.', _CAUSAL), *_NORMS_AND_MLP)
 
 
 # One path: where its attention is, what comes before the other names, and the
@@ -151,6 +180,9 @@ SOURCES = {
     'eamlp_attention': _MULTIHEAD,
     'caam_cbam': _CBAM,
     'caam_attention': _CAUSAL,
+    'caam_block': _CAAM_BLOCK,
+    'caam_resnet': _CAAM_NET,
+    'caam_transformer_block': _CAAM_TRANSFORMER,
     'catt_ft': _CATT_FT,
     'catt_ft_same': _CATT_SAME,
     'catt_ft_same_fused': _CATT_FUSED,
@@ -250,7 +282,11 @@ def convert(
             :class:`mmea.layers.MultiheadExternalAttention`. ``caam_cbam``:
             CaaM's ``CBAM``, to :class:`mmea.layers.CBAMGate2d`, and
             ``caam_attention``: its ``Attention_ours``, to
-            :class:`mmea.layers.CausalAttention`. ``catt_ft`` and
+            :class:`mmea.layers.CausalAttention`; ``caam_block`` and
+            ``caam_resnet``: its ``BasicBlock`` and its ``ResNet`` without a
+            classifier, to ``CaaMBlock`` and ``CaaMResNet``, and
+            ``caam_transformer_block``: its ``Block_ours``, to
+            ``CaaMTransformerBlock``. ``catt_ft`` and
             ``catt_ft_same``: the ``BertLayer`` of LXMERT + CATT of these
             types, to :class:`mmea.layers.CATTLayer`, the latter with
             ``shared``; ``catt_ft_same_fused``: the latter as ``layer`` with

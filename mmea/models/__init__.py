@@ -2,7 +2,7 @@
 
 from mmea.registry import MODELS, register_missing
 
-from .backbones import StageAttention
+from .backbones import CaaMResNet, StageAttention
 from .build import build_attention
 from .layers import (
     CATT2d,
@@ -47,6 +47,7 @@ __all__ = [
     'CATT2d',
     'CATTLayer',
     'CBAMGate2d',
+    'CaaMResNet',
     'CausalAttention',
     'CausalPair2d',
     'DetDataPreprocessor',

@@ -1,3 +1,4 @@
+from .caam_resnet import CaaMResNet
 from .stage_attention import StageAttention
 
-__all__ = ['StageAttention']
+__all__ = ['CaaMResNet', 'StageAttention']
