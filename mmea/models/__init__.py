@@ -4,6 +4,7 @@ from mmea.registry import MODELS, register_missing
 
 from .backbones import CaaMResNet, StageAttention
 from .build import build_attention
+from .classifiers import CaaMClassifier
 from .layers import (
     CATT2d,
     CATTLayer,
@@ -47,6 +48,7 @@ __all__ = [
     'CATT2d',
     'CATTLayer',
     'CBAMGate2d',
+    'CaaMClassifier',
     'CaaMResNet',
     'CausalAttention',
     'CausalPair2d',
