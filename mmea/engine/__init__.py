@@ -5,7 +5,12 @@ import warnings
 from mmea.registry import METRICS, register_missing
 
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
-from .hooks import DetPictureHook, SegLabelCheckHook, SegPictureHook
+from .hooks import (
+    DetPictureHook,
+    PartitionHook,
+    SegLabelCheckHook,
+    SegPictureHook,
+)
 
 try:
     with warnings.catch_warnings():
@@ -27,6 +32,7 @@ except ImportError as error:
 __all__ = [
     'CPUAmpOptimWrapper',
     'DetPictureHook',
+    'PartitionHook',
     'PresentCocoMetric',
     'PresentIoUMetric',
     'SegLabelCheckHook',

@@ -1,5 +1,11 @@
 from .det_picture_hook import DetPictureHook
+from .partition_hook import PartitionHook
 from .seg_label_check_hook import SegLabelCheckHook
 from .seg_picture_hook import SegPictureHook
 
-__all__ = ['DetPictureHook', 'SegLabelCheckHook', 'SegPictureHook']
+__all__ = [
+    'DetPictureHook',
+    'PartitionHook',
+    'SegLabelCheckHook',
+    'SegPictureHook',
+]
