@@ -14,9 +14,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .worlds import WORLDS, View, scene_classes, walker
+from .worlds import WORLDS, View, lone_world, scene_classes, walker
 
-__all__ = ['Instance', 'Scene', 'check_at_least', 'check_size', 'render_scene']
+__all__ = [
+    'Instance',
+    'Scene',
+    'check_at_least',
+    'check_size',
+    'render_lone',
+    'render_scene',
+]
 
 MIN_SIDE = 32  # below it objects are smaller than a stride-4 cell
 
@@ -254,28 +261,10 @@ def _place(row, view, ground, rng):
     return feet
 
 
-def render_scene(layout, index, *, size=(128, 128), seed=0):
-    """Render one scene of a layout's world.
-
-    The same arguments give the same arrays.
-
-    Args:
-        layout (str): A key of :data:`WORLDS`.
-        index (int): Number of the scene, at least 0.
-        size (tuple[int]): (H, W) in pixels, each at least 32.
-            Default: (128, 128).
-        seed (int): At least 0. Another seed, other scenes. Default: 0.
-
-    Returns:
-        Scene: The picture, its labels and its objects.
-
-    Raises:
-        ValueError: An argument is out of the range given above.
-    """
-    scene_classes(layout)
+def _render(world, index, size, seed):
     check_at_least(0, index=index, seed=seed)
     check_size(size)
-    world, rng = WORLDS[layout], np.random.default_rng([seed, index])
+    rng = np.random.default_rng([seed, index])
     rows, cols = size
     unit = min(size)
     view = View(
@@ -309,3 +298,48 @@ def render_scene(layout, index, *, size=(128, 128), seed=0):
                 1.5 * height,
             )
     return painter.finish()
+
+
+def render_scene(layout, index, *, size=(128, 128), seed=0):
+    """Render one scene of a layout's world.
+
+    The same arguments give the same arrays.
+
+    Args:
+        layout (str): A key of :data:`WORLDS`.
+        index (int): Number of the scene, at least 0.
+        size (tuple[int]): (H, W) in pixels, each at least 32.
+            Default: (128, 128).
+        seed (int): At least 0. Another seed, other scenes. Default: 0.
+
+    Returns:
+        Scene: The picture, its labels and its objects.
+
+    Raises:
+        ValueError: An argument is out of the range given above.
+    """
+    scene_classes(layout)
+    return _render(WORLDS[layout], index, size, seed)
+
+
+def render_lone(name, ground, index, *, size=(64, 64), seed=0):
+    """Render one object, alone on a ground under the sky.
+
+    The same arguments give the same arrays; the same index and seed do not
+    mean the same place or colours on another ground.
+
+    Args:
+        name (str): One of :data:`LONE_THINGS`.
+        ground (str): One of :data:`GROUNDS`.
+        index (int): Number of the picture, at least 0.
+        size (tuple[int]): (H, W) in pixels, each at least 32.
+            Default: (64, 64).
+        seed (int): At least 0. Another seed, other pictures. Default: 0.
+
+    Returns:
+        Scene: The picture; label 1 is the object.
+
+    Raises:
+        ValueError: An argument is out of the range given above.
+    """
+    return _render(lone_world(name, ground), index, size, seed)
