@@ -8,6 +8,7 @@ pytest.importorskip('mmcv')
 from mmea.convert import convert
 from mmea.models import CaaMResNet
 from mmea.models.backbones.caam_block import CaaMBlock
+from mmea.models.padding import note_sizes
 from mmea.registry import MODELS
 
 SMALL = dict(base_channels=4)
@@ -200,6 +201,20 @@ def test_any_gate_drops_in():
     assert type(net.layer1[0].pair.gate).__name__ == 'ExternalAttention2d'
     (out,) = net(torch.randn(1, 3, 33, 35).double())
     assert out.shape == (1, 32, 2, 2) and out.isfinite().all()
+
+
+def test_padding_enters_no_gate():
+    torch.manual_seed(0)
+    block = CaaMBlock(4, 4).double().eval()
+    nn.init.normal_(block.pair.gate.token_norm.weight)
+    x = torch.randn(2, 4, 6, 7).double()
+    out = block._convolve(x, block.bn1, block.bn2)
+    mask = torch.ones(2, 6, 7, dtype=torch.bool)
+    mask[1, 4:] = mask[1, :, 3:] = False
+    want = (block.pair.gate(out, mask) + x).relu()
+    assert not torch.allclose(block(x), want)
+    note_sizes(x, [(6, 7), (4, 3)])
+    torch.testing.assert_close(block(x), want)
 
 
 def test_norm_eval():
