@@ -161,6 +161,15 @@ _CAUSAL = (
     (r'qkv\.(.*)', r'qkv_proj.\1'),
     (r'proj\.(.*)', r'out_proj.\1'),
 )
+_CAAM_BLOCK = (
+    (r'((?:conv|bn|downsample).*)', r'\1'),
+    *_under(r'cbam\.', 'pair.gate.', _CBAM),
+)
+_CAAM_NET = (
+    (r'((?:conv|bn)1\..*)', r'\1'),
+    *_under(r'(layer\d\.\d+)\.', r'\1.', _CAAM_BLOCK),
+)
+_CAAM_TRANSFORMER = (*_under(r'attn\.', 'attn.', _CAUSAL), *_NORMS_AND_MLP)
 
 
 # One path: where its attention is, what comes before the other names, and the
@@ -213,6 +222,9 @@ SOURCES = {
     'eamlp_transformer': _eamlp(1),
     'caam_cbam': _CBAM,
     'caam_attention': _CAUSAL,
+    'caam_block': _CAAM_BLOCK,
+    'caam_resnet': _CAAM_NET,
+    'caam_transformer_block': _CAAM_TRANSFORMER,
     'catt_ft': _CATT_FT,
     'catt_ft_same': _CATT_SAME,
     'catt_ft_same_fused': _CATT_FUSED,
@@ -317,7 +329,11 @@ def convert(
             ``eamlp_token_transformer``: its parts. ``caam_cbam``:
             CaaM's ``CBAM``, to :class:`mmea.layers.CBAMGate2d`, and
             ``caam_attention``: its ``Attention_ours``, to
-            :class:`mmea.layers.CausalAttention`. ``catt_ft`` and
+            :class:`mmea.layers.CausalAttention`; ``caam_block`` and
+            ``caam_resnet``: its ``BasicBlock`` and its ``ResNet`` without a
+            classifier, to ``CaaMBlock`` and ``CaaMResNet``, and
+            ``caam_transformer_block``: its ``Block_ours``, to
+            ``CaaMTransformerBlock``. ``catt_ft`` and
             ``catt_ft_same``: the ``BertLayer`` of LXMERT + CATT of these
             types, to :class:`mmea.layers.CATTLayer`, the latter with
             ``shared``; ``catt_ft_same_fused``: the latter as ``layer`` with

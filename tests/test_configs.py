@@ -39,6 +39,7 @@ ALL = sorted(
     if '_base_' not in p.relative_to(ROOT).parts
 )
 FAMILIES = [
+    'caam',
     'cascade_rcnn',
     'classification',
     'eamlp',

@@ -391,6 +391,52 @@ def check_causal(case: Case):
     )
 
 
+def check_caam_block(case: Case):
+    pytest.importorskip('mmcv')
+    from mmea.models.backbones.caam_block import CaaMBlock
+
+    ctor, fixed = case.meta['ctor'], case.meta['fixed']
+    spurious = case.group('input/').get('spurious')
+    block = CaaMBlock(
+        ctor['inplanes'],
+        ctor['planes'],
+        stride=ctor['stride'],
+        paths='split' if spurious is None else 'two',
+        gate=dict(type='mmea.CBAMGate2d', reduction=fixed['cbam_reduction']),
+        norm_cfg=dict(
+            type='BN', eps=fixed['bn_eps'], momentum=fixed['bn_momentum']
+        ),
+    )
+    if spurious is not None:
+        spurious.requires_grad_()
+    names = ('causal', 'spurious', 'mix')
+    case.check_module(
+        block,
+        'caam_block',
+        lambda x: dict(
+            zip(names, block(x if spurious is None else (x, spurious)))
+        ),
+    )
+
+
+def check_caam_transformer_block(case: Case):
+    pytest.importorskip('mmcv')
+    from mmea.models.backbones.caam_transformer_block import (
+        CaaMTransformerBlock,
+    )
+
+    ctor = case.meta['ctor']
+    block = CaaMTransformerBlock(
+        ctor['dim'], ctor['num_heads'], int(ctor['dim'] * ctor['mlp_ratio'])
+    )
+    names = ('causal', 'spurious', 'mix')
+    case.check_module(
+        block,
+        'caam_transformer_block',
+        lambda x: dict(zip(names, block(x))),
+    )
+
+
 def check_catt(case: Case):
     ctor, fixed = case.meta['ctor'], case.meta['fixed']
     words = case['input/M'].requires_grad_()
@@ -445,6 +491,9 @@ CHECKS = {
     'caam_cbam_': check_gate,
     'catt_': check_catt,
     'caam_vit_attention': check_causal,
+    'caam_split_block_': check_caam_block,
+    'caam_bipath_block_': check_caam_block,
+    'caam_vit_block': check_caam_transformer_block,
 }
 
 

@@ -3,6 +3,7 @@
 from mmea.registry import TRANSFORMS, register_missing
 
 from .load_image import LoadImage
+from .misleading_scenes import MisleadingScenes
 
 try:
     from .load_seg_annotations import LoadSegAnnotations
@@ -11,4 +12,4 @@ except ImportError as error:
         TRANSFORMS, ['LoadSegAnnotations'], 'mmseg', error
     )
 
-__all__ = ['LoadImage', 'LoadSegAnnotations']
+__all__ = ['LoadImage', 'LoadSegAnnotations', 'MisleadingScenes']

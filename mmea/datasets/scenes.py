@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from .worlds import WORLDS, View, scene_classes, walker
+from .worlds import WORLDS, View, lone_world, scene_classes, walker
 
 __all__ = [
     'Instance',
     'Scene',
     'check_at_least',
     'check_size',
+    'render_lone',
     'render_object',
     'render_scene',
 ]
@@ -397,3 +398,26 @@ def render_object(layout, name, index, *, size=(128, 128), seed=0):
         f'none of {TRIES} scenes has room for {name!r} at {size=}; choose '
         'another size'
     )
+
+
+def render_lone(name, ground, index, *, size=(64, 64), seed=0):
+    """Render one object, alone on a ground under the sky.
+
+    The same arguments give the same arrays; the same index and seed do not
+    mean the same place or colours on another ground.
+
+    Args:
+        name (str): One of :data:`LONE_THINGS`.
+        ground (str): One of :data:`GROUNDS`.
+        index (int): Number of the picture, at least 0.
+        size (tuple[int]): (H, W) in pixels, each at least 32.
+            Default: (64, 64).
+        seed (int): At least 0. Another seed, other pictures. Default: 0.
+
+    Returns:
+        Scene: The picture; label 1 is the object.
+
+    Raises:
+        ValueError: An argument is out of the range given above.
+    """
+    return _render(lone_world(name, ground), index, size, seed)

@@ -5,16 +5,19 @@ by :mod:`mmea.datasets.scenes` from the same shapes and materials.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 __all__ = [
+    'GROUNDS',
+    'LONE_THINGS',
     'Stuff',
     'Thing',
     'View',
     'WORLDS',
     'World',
+    'lone_world',
     'scene_classes',
     'walker',
 ]
@@ -333,6 +336,11 @@ WORLDS = dict(
 )
 
 
+# What may stand alone on any ground: as many things as grounds.
+LONE_THINGS = dict(car=_car, sheep=_beast, person=walker)
+GROUNDS = dict(grass='leaf', road='stone', sea='air')
+
+
 def scene_classes(layout):
     """Names of the classes that a layout's scenes show.
 
@@ -351,3 +359,36 @@ def scene_classes(layout):
             f'layout must be one of {sorted(WORLDS)}, got {layout=}'
         )
     return WORLDS[layout].classes
+
+
+def lone_world(name, ground):
+    """A world of one object, larger than elsewhere, on one ground.
+
+    Args:
+        name (str): A key of :data:`LONE_THINGS`.
+        ground (str): A key of :data:`GROUNDS`.
+
+    Returns:
+        World: Its classes are ``('background', name)``.
+
+    Raises:
+        ValueError: ``name`` or ``ground`` is unknown.
+    """
+    if name not in LONE_THINGS:
+        raise ValueError(
+            f'name must be one of {sorted(LONE_THINGS)}, got {name=}'
+        )
+    if ground not in GROUNDS:
+        raise ValueError(
+            f'ground must be one of {sorted(GROUNDS)}, got {ground=}'
+        )
+    thing = LONE_THINGS[name](name, (ground,), (1, 1))
+    low, high = thing.height
+    return World(
+        classes=('background', name),
+        stuff=(
+            Stuff('sky', _everywhere, 'air'),
+            Stuff(ground, _ground, GROUNDS[ground]),
+        ),
+        things=(replace(thing, height=(1.5 * low, 1.5 * high)),),
+    )

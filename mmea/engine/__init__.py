@@ -8,6 +8,7 @@ from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from .hooks import (
     ClsPictureHook,
     DetPictureHook,
+    PartitionHook,
     SegLabelCheckHook,
     SegPictureHook,
 )
@@ -33,6 +34,7 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'ClsPictureHook',
     'DetPictureHook',
+    'PartitionHook',
     'PresentCocoMetric',
     'PresentIoUMetric',
     'SegLabelCheckHook',

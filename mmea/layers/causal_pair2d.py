@@ -40,6 +40,10 @@ class CausalPair2d(nn.Module):
         make = CBAMGate2d if gate_layer is None else gate_layer
         self.gate = make(in_channels)
 
+    def init_weights(self):
+        """What a host model calls after its own initialisation."""
+        self.gate.init_weights()
+
     def forward(
         self, x: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,14 @@ from mmea.registry import MODELS, register_missing
 
 from .backbones import (
     EAMLP,
+    CaaMResNet,
     ELSASwin,
     HaloNet,
     LocalAttentionResNet,
     StageAttention,
 )
 from .build import build_attention
+from .classifiers import CaaMClassifier
 from .layers import (
     CATT2d,
     CATTLayer,
@@ -54,6 +56,8 @@ __all__ = [
     'CATT2d',
     'CATTLayer',
     'CBAMGate2d',
+    'CaaMClassifier',
+    'CaaMResNet',
     'CausalAttention',
     'CausalPair2d',
     'DetDataPreprocessor',

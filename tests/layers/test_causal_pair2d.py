@@ -35,3 +35,10 @@ def test_bad_arguments():
         CausalPair2d(0)
     with pytest.raises(TypeError, match='gate'):
         CausalPair2d(4, gate=None)
+
+
+def test_initialisation_again():
+    pair = CausalPair2d(4)
+    nn.init.ones_(pair.gate.token_norm.weight)
+    pair.init_weights()
+    assert pair.gate.token_norm.weight.eq(0).all()

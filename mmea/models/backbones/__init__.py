@@ -1,3 +1,4 @@
+from .caam_resnet import CaaMResNet
 from .eamlp import EAMLP
 from .elsa_swin import ELSASwin
 from .halonet import HaloNet
@@ -5,6 +6,7 @@ from .local_attention_resnet import LocalAttentionResNet
 from .stage_attention import StageAttention
 
 __all__ = [
+    'CaaMResNet',
     'EAMLP',
     'ELSASwin',
     'HaloNet',

@@ -1,0 +1,3 @@
+from .caam_classifier import CaaMClassifier
+
+__all__ = ['CaaMClassifier']
