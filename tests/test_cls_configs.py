@@ -1,5 +1,11 @@
-"""Every classification config builds, reads data and takes a step."""
+"""Every classification config builds, reads data and takes a step.
 
+The large nets take theirs as demos, and run without values as they are.
+"""
+
+import copy
+import re
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -33,10 +39,36 @@ LEAVES = [
     if Config.fromfile(mmea.config(name)).default_scope == 'mmpretrain'
 ]
 SIDE = 64  # pixels; attention in tokens needs a few of them
+# Counted; the papers' are these to their digits.
+PARAMETERS = {
+    'eamlp/eamlp-7_8xb64_in1k-384.py': 6_096_206,
+    'eamlp/eamlp-14_8xb64_in1k.py': 29_801_422,
+    'eamlp/eamlp-19_8xb64_in1k.py': 54_470_798,
+    'elsa_swin/elsa-swin-t_8xb128_in1k.py': 29_140_978,
+    'elsa_swin/elsa-swin-s_8xb128_in1k.py': 52_874_626,
+    'elsa_swin/elsa-swin-b_8xb128_in1k.py': 92_682_464,
+    'halonet/halonet-h0_8xb32_in1k-256.py': 5_502_248,
+    'halonet/halonet-h1_8xb32_in1k-256.py': 8_101_352,
+    'halonet/halonet-h2_8xb32_in1k-256.py': 9_405_608,
+    'halonet/halonet-h3_8xb32_in1k-320.py': 11_842_792,
+    'halonet/halonet-h4_8xb32_in1k-384.py': 19_103_464,
+    'halonet/halonet-h5_8xb32_in1k-448.py': 30_718_952,
+    'halonet/halonet-h6_8xb32_in1k-512.py': 43_458_280,
+    'halonet/halonet-h7_8xb32_in1k-600.py': 67_434_728,
+    'stand_alone/stand-alone_resnet26_8xb32_in1k.py': 10_342_632,
+    'stand_alone/stand-alone_resnet38_8xb32_in1k.py': 14_190_632,
+    'stand_alone/stand-alone_resnet50_8xb32_in1k.py': 18_038_632,
+}
+LARGE = [name for name, number in PARAMETERS.items() if number > 15e6]
 
 
-def load(name, *options):
-    return read_config(make_parser('').parse_args([name, *options]))
+@lru_cache(None)
+def _load(*arguments):
+    return read_config(make_parser('').parse_args(arguments))
+
+
+def load(*arguments):
+    return copy.deepcopy(_load(*arguments))
 
 
 def load_demo(name):
@@ -44,11 +76,16 @@ def load_demo(name):
     return load(name, '--demo')
 
 
-CASES = [
-    pytest.param(loader, name, id=f'{name}{suffix}')
-    for name in LEAVES
-    for loader, suffix in ((load, ''), (load_demo, '--demo'))
+# The demos of a folder have one net, but for the pair in the first.
+DEMOS = [
+    name
+    for i, name in enumerate(LEAVES)
+    if name.startswith('classification/')
+    or name.split('/')[0] not in {n.split('/')[0] for n in LEAVES[:i]}
 ]
+CASES = [
+    pytest.param(load, name, id=name) for name in LEAVES if name not in LARGE
+] + [pytest.param(load_demo, name, id=f'{name}--demo') for name in DEMOS]
 
 
 @pytest.fixture(autouse=True)
@@ -149,16 +186,23 @@ class TestFiles:
             theirs = want[f'{key}_dataloader'].dataset.pipeline
             assert ours[1:] == theirs[1:]
         assert got.test_dataloader == got.val_dataloader
-        larger = Config.fromfile(BASE / 'datasets/imagenet_randaug_384.py')
+
+    @pytest.mark.parametrize('side', [256, 320, 384, 448, 512, 600])
+    def test_larger_images_are_augmented_alike(self, side):
+        small, larger = (
+            Config.fromfile(BASE / f'datasets/imagenet_randaug{suffix}.py')
+            for suffix in ('', f'_{side}')
+        )
         for key in ('train_pipeline', 'test_pipeline'):
-            for a, b in zip(got[key], larger[key], strict=True):
+            for a, b in zip(small[key], larger[key], strict=True):
                 changed = {k for k in a if a[k] != b[k]}
                 assert changed <= {'scale', 'crop_size'}
-                assert all(b[k] == 384 for k in changed)
-                assert bool(changed) == bool({'scale', 'crop_size'} & {*a})
+                sized = {'scale', 'crop_size'} & {*b}
+                assert all(b[k] == side for k in sized)
         assert larger.train_dataloader.dataset.pipeline == (
             larger.train_pipeline
         )
+        assert larger.test_dataloader.dataset.pipeline == larger.test_pipeline
         assert larger.tta_pipeline[:-1] == larger.test_pipeline[:-1]
 
     @pytest.mark.parametrize(
@@ -178,6 +222,67 @@ class TestFiles:
             assert found[epoch] == pytest.approx(value, rel=0.02, abs=0)
         assert length % cfg.default_hooks.checkpoint.interval == 0
 
+    @pytest.mark.parametrize('name', LEAVES)
+    def test_batch_and_side_are_those_of_the_name(self, name):
+        gpus, batch, side = re.search(
+            r'_(\d+)xb(\d+)_in1k(?:-(\d+))?\.py', name
+        ).groups()
+        cfg = load(name)
+        assert cfg.train_dataloader.batch_size == int(batch)
+        assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
+        side = int(side or 224)
+        crop = cfg.train_dataloader.dataset.pipeline[1]
+        assert (crop.type, crop.scale) == ('RandomResizedCrop', side)
+        edge, crop = cfg.val_dataloader.dataset.pipeline[1:3]
+        assert (edge.type, crop.type) == ('ResizeEdge', 'CenterCrop')
+        assert crop.crop_size == side
+        assert edge.scale == (256 if side == 224 else side)
+        assert cfg.model.backbone.get('img_size', side) == side
+
+    def test_stand_alone_differs_from_resnet_in_the_net_only(self):
+        plain, attention = (
+            load(name)
+            for name in (
+                'classification/resnet50_8xb32_in1k.py',
+                'stand_alone/stand-alone_resnet50_8xb32_in1k.py',
+            )
+        )
+        backbone = attention.model.backbone
+        assert backbone.pop('type') == 'mmea.LocalAttentionResNet'
+        assert backbone.pop('from_stage') == 'C2'
+        assert backbone.pop('attention').type == 'mmea.StandAloneAttention2d'
+        backbone['type'] = backbone.pop('base')
+        attention.work_dir = plain.work_dir
+        assert attention.to_dict() == plain.to_dict()
+
+    @pytest.mark.parametrize(
+        ('name', 'rate'), [('t', 0.1), ('s', 0.3), ('b', 0.5)]
+    )
+    def test_elsa_swin_is_trained_as_mmpretrain_trains_swin(self, name, rate):
+        got = load(f'elsa_swin/elsa-swin-{name}_8xb128_in1k.py')
+        size = dict(t='tiny', s='small', b='base')[name]
+        want = Config.fromfile(
+            THEIRS / f'_base_/models/swin_transformer/{size}_224.py'
+        )
+        got.model.pop('data_preprocessor')
+        backbone = got.model.pop('backbone')
+        want.model.pop('backbone')
+        assert got.model == want.model
+        # Other than there; as the authors'.
+        assert (backbone.arch, backbone.drop_path_rate) == (size, rate)
+        momenta = [h.momentum for h in got.get('custom_hooks') or []]
+        assert momenta == ([pytest.approx(1 - 0.99992)] if name == 'b' else [])
+
+    def test_eamlp_is_mixed_and_smoothed_as_a_t2t_vit(self):
+        want = Config.fromfile(THEIRS / '_base_/models/t2t-vit-t-14.py').model
+        for name in LEAVES:
+            if name.startswith('eamlp/'):
+                got = load(name).model
+                assert got.train_cfg == want.train_cfg
+                assert got.head.loss == want.head.loss
+                assert got.head.init_cfg == want.head.init_cfg
+                assert got.backbone.drop_path_rate == 0.1
+
     def test_eamlp_schedule_averages_the_weights(self):
         cfg = Config.fromfile(BASE / 'schedules/imagenet_adamw_310e.py')
         (hook,) = cfg.custom_hooks
@@ -186,6 +291,22 @@ class TestFiles:
 
 
 class TestModels:
+    @pytest.mark.parametrize('name', PARAMETERS)
+    def test_has_the_parameters_of_the_paper(self, name, monkeypatch):
+        # No values, only shapes: neither the start nor the run costs much.
+        for fill in ('kaiming_normal_', 'kaiming_uniform_', 'trunc_normal_'):
+            monkeypatch.setattr(torch.nn.init, fill, lambda x, *_, **__: x)
+        cfg = load(name)
+        model = build_model(cfg).to('meta')
+        number = sum(p.numel() for p in model.parameters())
+        assert number == PARAMETERS[name]
+        if name not in LARGE:
+            return
+        side = cfg.train_dataloader.dataset.pipeline[1].scale
+        with torch.no_grad():
+            image = torch.empty(1, 3, side, side, device='meta')
+            assert model(image, mode='tensor').shape == (1, 1000)
+
     @pytest.mark.parametrize(('loader', 'name'), CASES)
     def test_trains_a_step_and_reaches_every_parameter(
         self, loader, name, tmp_path
@@ -245,7 +366,7 @@ class TestModels:
 
 
 class TestDemo:
-    @pytest.mark.parametrize('name', LEAVES)
+    @pytest.mark.parametrize('name', DEMOS)
     def test_is_light_short_and_needs_no_network(self, name):
         cfg = load_demo(name)
         assert '_delete_' not in cfg.pretty_text
@@ -265,6 +386,11 @@ class TestDemo:
             assert dataset.data_root == 'data/demo/imagenet'
             assert dataset.type == 'ImageNet'
         assert demo.demo_scenes.layout == 'imagenet'
+
+    @pytest.mark.parametrize('name', sorted(set(LEAVES) - set(DEMOS)))
+    def test_has_the_net_of_its_family(self, name):
+        (first,) = (n for n in DEMOS if n.split('/')[0] == name.split('/')[0])
+        assert load_demo(name).model == load_demo(first).model
 
     @pytest.mark.parametrize('name', LEAVES)
     def test_hooks_and_metric(self, name):

@@ -54,7 +54,9 @@ FAMILIES = [
 ]
 # What their leaves with an option `attention` start with.
 SYSTEMS = {
-    'ea': 'ExternalAttention2d',
+    'ea_': 'ExternalAttention2d',
+    'ea-neck': 'ExternalAttention2d',
+    'eanet_': 'ExternalAttention2d',
     'nl_': 'NonLocal2d',
     'stand-alone_': 'StandAloneAttention2d',
 }

@@ -1,0 +1,15 @@
+# A light backbone of the same kind and a head to fit; images are not mixed.
+model = dict(
+    backbone=dict(
+        arch='tiny',
+        embed_dims=32,
+        depths=(1, 1, 2, 1),
+        num_heads=(1, 2, 4, 8),
+        img_size=96,
+        # Its last map is smaller than a window.
+        pad_small_map=True,
+        drop_path_rate=0.0,
+    ),
+    head=dict(in_channels=256),
+    train_cfg=None,
+)

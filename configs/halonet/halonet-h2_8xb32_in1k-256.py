@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/halonet_cls.py',
+    '../_base_/datasets/imagenet_randaug_256.py',
+    '../_base_/schedules/imagenet_sgd_300e.py',
+    '../_base_/default_runtime_cls.py',
+]
+model = dict(backbone=dict(arch='H2'), head=dict(in_channels=640))
+train_dataloader = dict(batch_size=32)
