@@ -64,6 +64,20 @@ def no_scope_of_another_test():
 
 
 @pytest.fixture
+def safe(monkeypatch):
+    """The commands' safe loading of checkpoints, undone afterwards."""
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    from mmea.engine.checkpoint import use_safe_loading
+
+    monkeypatch.setattr(
+        CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy()
+    )
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    use_safe_loading()
+
+
+@pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """The folder, which is the working directory too; config: tiny.py."""
     pytest.importorskip('mmseg')

@@ -14,19 +14,8 @@ from mmea.engine.checkpoint import (
     check_checkpoint,
     find_checkpoint,
     load_checkpoint,
-    use_safe_loading,
 )
 from mmea.errors import UserError
-
-
-@pytest.fixture
-def safe(monkeypatch):
-    """Safe loading, undone afterwards."""
-    monkeypatch.setattr(
-        CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy()
-    )
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
-    use_safe_loading()
 
 
 class Command:

@@ -8,6 +8,7 @@ from torch import nn
 pytest.importorskip('mmcv')
 
 from mmea.engine import PartitionHook
+from mmea.engine.checkpoint import load_checkpoint
 from mmea.errors import UserError
 
 NUMBER = 22
@@ -66,7 +67,7 @@ class Recorder(PartitionHook):
 
 
 @pytest.fixture
-def runner(tmp_path):
+def runner(tmp_path, safe):
     def make(hook, epochs=3, name='run', dataset=None, **kwargs):
         torch.manual_seed(0)
         return Runner(
@@ -122,7 +123,7 @@ def test_refresh_and_resume(runner, tmp_path):
     assert torch.equal(labels, torch.arange(NUMBER) % 3)
 
     # Checkpoint after epoch 4: the next epoch refreshes, from its weights.
-    state = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
+    state = load_checkpoint(tmp_path / 'epoch_4.pth')
     assert torch.equal(state['partition'], hook.partitions[3])
     again = Recorder(interval=2, search_epochs=3)
     path = str(tmp_path / 'epoch_3.pth')
