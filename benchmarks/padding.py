@@ -12,9 +12,9 @@ without any attention, is what convolutions carry in from the padding.
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
-from prettytable import PrettyTable, TableStyle
 from torch import nn
 
+from mmea.compare.report import markdown
 from mmea.models import ExternalAttention2d
 from mmea.registry import MODELS
 
@@ -94,8 +94,7 @@ def main():
         torch.randint(256, (3, *size), generator=generator).byte()
         for size in (SIZE, OTHER)
     ]
-    table = PrettyTable(['', *MAPS])
-    table.set_style(TableStyle.MARKDOWN)
+    lines = []
     for name, attention, mask in (
         ('no attention', False, False),
         ('attention, no mask', True, False),
@@ -105,8 +104,8 @@ def main():
         alone = run(parts, preprocessor, images[:1])
         beside = run(parts, preprocessor, images)
         errors = [(a - b).norm() / a.norm() for a, b in zip(alone, beside)]
-        table.add_row([name, *(f'{error:.1e}' for error in errors)])
-    print(table)
+        lines.append([name, *(f'{error:.1e}' for error in errors)])
+    print('\n'.join(markdown(['', *MAPS], lines)))
 
 
 if __name__ == '__main__':

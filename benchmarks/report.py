@@ -6,7 +6,8 @@ import statistics
 from pathlib import Path
 
 import matplotlib
-from prettytable import PrettyTable, TableStyle
+
+from mmea.compare.report import markdown
 
 from . import blocks, multihead
 
@@ -76,14 +77,6 @@ def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
     return folder
 
 
-def table(header: list[str], lines: list[list[str]]) -> list[str]:
-    made = PrettyTable(header)
-    made.set_style(TableStyle.MARKDOWN)
-    made.align = 'l'
-    made.add_rows(lines)
-    return [*made.get_string().splitlines(), '']
-
-
 def milliseconds(row: dict) -> str:
     """Median and range, three digits each."""
     numbers = [row[k] * 1e3 for k in ('seconds', 'fastest', 'slowest')]
@@ -112,7 +105,7 @@ def block_tables(rows: list[dict]) -> list[str]:
                 line.append(milliseconds(row) if row else '-')
             line.append(growth(found, name, sizes))
             lines.append(line)
-        text += table(
+        text += markdown(
             ['ms', *[f'{size} x {size}' for size in sizes], 'exponent'], lines
         )
         text += [
@@ -145,7 +138,7 @@ def block_tables(rows: list[dict]) -> list[str]:
         if mode == 'training':
             header.append('saved (at)')
         header.append('M params')
-        text += table(header, lines)
+        text += markdown(header, lines)
     text += [
         'saved (at): kept for the backward pass beyond input, output and',
         'parameters, in maps of C x N, at the largest size measured.',
@@ -181,7 +174,7 @@ def segmentor_tables(rows: list[dict]) -> list[str]:
             line.append(f'{first["macs"] / 1e9:.2f}')
             line.append(f'{first["parameters"] / 1e6:.2f}')
             lines.append(line)
-    text += table(
+    text += markdown(
         [
             'segmentor',
             'attention',
@@ -220,7 +213,7 @@ def insertion_table(rows: list[dict]) -> list[str]:
         '',
         'The attention alone, at all maps of the place.',
         '',
-        *table(
+        *markdown(
             [
                 'place',
                 'attention',
@@ -264,7 +257,7 @@ def multihead_table(rows: list[dict]) -> list[str]:
     return [
         '## Multi-head, one sequence of tokens, heads of 64 channels',
         '',
-        *table([*header, 'M params'], lines),
+        *markdown([*header, 'M params'], lines),
     ]
 
 
@@ -287,7 +280,7 @@ def surrounding_table(rows: list[dict]) -> list[str]:
     return [
         '## One more projection in the memories',
         '',
-        *table(
+        *markdown(
             [
                 'where',
                 'mode',
