@@ -64,6 +64,14 @@ def test_training(project, run, capsys):
     run(main, *command, '--seeds', 0, 1, *options)
     assert times == [p.stat().st_mtime_ns for p in Path('out').rglob('*.pth')]
     assert read('out/accuracy.csv') == rows
+    # A run that was broken off before its result was read is resumed, and
+    # then is as any other.
+    for _ in range(2):
+        (folders[0] / 'result.json').unlink()
+        run(main, *command, '--seeds', 0, 1, *options)
+        assert [r['mIoU'] for r in read('out/accuracy.csv')] == [
+            r['mIoU'] for r in rows
+        ]
     # Results of another schedule are not mixed in.
     with pytest.raises(SystemExit, match='seed-0 holds a run of another'):
         run(main, *command, '--cfg-options', 'train_cfg.max_iters=3')

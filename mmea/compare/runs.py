@@ -46,8 +46,11 @@ class Run:
         self._result = folder / 'result.json'
         self._process = None
         folder.mkdir(parents=True, exist_ok=True)
+        # The Runner writes the config that it runs into its work dir, under
+        # the same name, and a resumed one differs.
+        self._work_dir = folder / 'work'
         cfg.merge_from_dict(
-            dict(work_dir=str(folder), randomness=dict(seed=seed))
+            dict(work_dir=str(self._work_dir), randomness=dict(seed=seed))
         )
         text = cfg.pretty_text
         if self._config.is_file():
@@ -122,7 +125,7 @@ class Run:
     def _lines(self) -> list[dict]:
         """What mmengine's LoggerHook wrote, one dict a line."""
         lines = []
-        for path in sorted(self.folder.glob('*/vis_data/scalars.json')):
+        for path in sorted(self._work_dir.glob('*/vis_data/scalars.json')):
             for line in path.read_text(encoding='utf-8').splitlines():
                 if line.endswith('}'):  # not one that is being written
                     lines.append(json.loads(line))

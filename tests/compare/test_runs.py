@@ -62,7 +62,7 @@ def make_run(folder, **more) -> Run:
 def test_a_run_reads_what_was_logged(tmp_path):
     run = make_run(tmp_path)
     assert (run.step, run.result, run.error) == (0, None, None)
-    scalars = tmp_path / '2026/vis_data/scalars.json'
+    scalars = tmp_path / 'work/2026/vis_data/scalars.json'
     scalars.parent.mkdir(parents=True)
     lines = [dict(loss=1.0, time=t, step=i) for i, t in enumerate([9, 1, 2])]
     lines.insert(1, dict(mIoU=5.0, time=7, data_time=7, step=1))
