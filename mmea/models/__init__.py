@@ -5,6 +5,7 @@ from mmea.registry import MODELS, register_missing
 from .backbones import (
     EAMLP,
     CaaMResNet,
+    CaaMT2TViT,
     ELSASwin,
     HaloNet,
     LocalAttentionResNet,
@@ -58,6 +59,7 @@ __all__ = [
     'CBAMGate2d',
     'CaaMClassifier',
     'CaaMResNet',
+    'CaaMT2TViT',
     'CausalAttention',
     'CausalPair2d',
     'DetDataPreprocessor',

@@ -1,4 +1,5 @@
 from .caam_resnet import CaaMResNet
+from .caam_t2t_vit import CaaMT2TViT
 from .eamlp import EAMLP
 from .elsa_swin import ELSASwin
 from .halonet import HaloNet
@@ -7,6 +8,7 @@ from .stage_attention import StageAttention
 
 __all__ = [
     'CaaMResNet',
+    'CaaMT2TViT',
     'EAMLP',
     'ELSASwin',
     'HaloNet',

@@ -42,7 +42,7 @@ def _find(base: str) -> type:
     if not inspect.isclass(cls):
         raise ValueError(
             f'base={base!r} is no registered backbone; write its scope too, '
-            'such as mmdet.ResNet'
+            'such as mmdet.ResNet, and see that its package is installed'
         )
     return cls
 
