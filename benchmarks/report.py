@@ -54,10 +54,10 @@ def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
         '',
         'Times in ms: median over the processes of the median of each, the',
         'contestants taking turns; in brackets the fastest and the slowest',
-        'process. Ratios are to the published form in the same run; times of',
-        'another machine are others. Memory in MB (1e6 bytes) beyond the',
-        "input, the weights and, in training, the weights' gradients of the",
-        'step before.',
+        'process. Ratios are of the same run, and to the published form where',
+        'the column names no other; times of another machine are others.',
+        'Memory in MB (1e6 bytes) beyond the input, the weights and, in',
+        "training, the weights' gradients of the step before.",
         '',
     ]
     if 'blocks' in by_part:

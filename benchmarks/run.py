@@ -166,6 +166,7 @@ def describe(args) -> dict[str, str]:
         }
         machine = f'{", ".join(model)}, {os.cpu_count()} cores'
         driver = platform.platform()
+    block = f'B = 1, C = {blocks.CHANNELS}, S = {blocks.SLOTS}'
     return {
         'command': shlex.join(
             ['python', '-m', 'benchmarks.run', *sys.argv[1:]]
@@ -176,7 +177,7 @@ def describe(args) -> dict[str, str]:
         'dtype': args.dtype,
         'threads': str(args.threads),
         'processes': str(args.processes),
-        'block': f'B = 1, C = {blocks.CHANNELS}, S = {blocks.SLOTS}',
+        **({'block': block} if 'blocks' in args.parts else {}),
         **({'note': args.note} if args.note else {}),
     }
 
