@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, ConcatDataset
@@ -196,3 +198,62 @@ def test_what_a_run_lacks(runner):
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         PartitionHook(**kwargs)
+
+
+def _run_a_rank(rank, folder):
+    """One of two processes that train on the data of the tests above."""
+    os.environ['LOCAL_RANK'] = str(rank)  # mmengine asks for it
+    init_method = f'file://{folder}/store'
+    torch.distributed.init_process_group(
+        'gloo', init_method, rank=rank, world_size=2
+    )
+    hook = Recorder(interval=1, search_epochs=3)
+    Runner(
+        work_dir=str(folder / 'work'),
+        model=dict(
+            type='mmea.CaaMClassifier',
+            backbone=dict(type=Paths),
+            num_classes=3,
+            in_channels=1,
+            num_envs=3,
+            data_preprocessor=dict(type='ImgDataPreprocessor'),
+        ),
+        launcher='pytorch',
+        cfg=dict(
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel', device_ids=None
+            )
+        ),
+        train_dataloader=dict(
+            batch_size=3,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            dataset=Images(),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        custom_hooks=[hook],
+        default_scope='mmengine',
+        randomness=dict(seed=0),
+    ).train()
+    torch.save((hook.partitions, hook.seen), folder / f'{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_share_partition_and_features(tmp_path):
+    torch.multiprocessing.spawn(_run_a_rank, (tmp_path,), nprocs=2)
+    (parts, seen), (parts1, seen1) = (
+        torch.load(tmp_path / f'{rank}.pt') for rank in range(2)
+    )
+    assert list(parts) == [0, 1, 2]
+    torch.testing.assert_close(parts, parts1, rtol=0, atol=0)
+    assert not parts[0].equal(parts[1])
+    assert len(seen) == 2
+    for (features, labels, found), other in zip(seen, seen1):
+        # Each read half of them; the spurious feature is the index.
+        assert found.all()
+        torch.testing.assert_close(
+            features[:, 0], torch.arange(float(NUMBER)), rtol=0, atol=1e-6
+        )
+        assert labels.equal(torch.arange(NUMBER) % 3)
+        torch.testing.assert_close((features, labels, found), other)
