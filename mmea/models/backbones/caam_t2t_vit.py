@@ -39,7 +39,8 @@ class CaaMT2TViT(OnBase):
         out_type (str): 'cls_token', 'featmap', 'avg_featmap' or 'raw', of
             the T2T-ViT. Default: 'cls_token'.
         init_cfg (dict | list | None): Of mmengine's BaseModule. Default: as
-            published, linear layers truncated normal of std 0.02.
+            in mmpretrain's configs of T2T-ViT, linear layers truncated
+            normal of std 0.02.
         base (str | None): Type of the T2T-ViT. Default: None,
             'mmpretrain.T2T_ViT'.
         kwargs: Of the T2T-ViT.
