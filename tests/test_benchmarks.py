@@ -35,17 +35,17 @@ def read(folder):
 
 
 def test_command(command):
-    options = ('--sizes', 4, 8, '--tokens', 16, '--processes', 2)
+    options = ('--sizes', 4, 16, '--tokens', 16, '--processes', 2)
     parts = ('--parts', 'blocks', 'multihead')
     only = ('--only', *(set(blocks.BLOCKS) - {blocks.COMPILED}))
     folder = command(*options, *parts, *only)
     found = read(folder)
-    ours = found['external, low-rank (default)', '8', 'training']
-    published = found['external, published form', '8', 'training']
+    ours = found['external, low-rank (default)', '16', 'training']
+    published = found['external, published form', '16', 'training']
     assert ours['processes'] == '2' and float(ours['seconds']) > 0
     assert float(ours['saved']) < float(published['saved'])
-    assert found['external, published form', '8', 'inference']['macs'] == str(
-        2 * (512 * 512 + 512 * 64) * 64
+    assert found['external, published form', '16', 'inference']['macs'] == str(
+        2 * (512 * 512 + 512 * 64) * 256
     )
     c, n = 256, 16
     attention = found['self-attention', f'{c} x {n}', 'inference']
