@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmea.compare_attention import main
+from mmea.cli.compare import main
 
 MEMBERS = ('--members', 'none', 'NonLocal2d:reduction=1')
 SHORT = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')
