@@ -236,6 +236,22 @@ default_hooks = dict(checkpoint=dict(interval=25))
 """
 
 
+def test_mmdets_own_tool(detection):
+    """It imports mmdet first; the config brings mmea and the ops."""
+    import mmdet
+
+    Path('masks.py').write_text(MASK_RCNN)
+    tool = Path(mmdet.__file__).parent / '.mim/tools/train.py'
+    options = ('--cfg-options', 'train_cfg.max_iters=1')
+    subprocess.run(
+        [sys.executable, tool, 'masks.py', '--work-dir', 'work', *options,
+         'default_hooks.checkpoint.interval=1'],
+        check=True,
+    )  # fmt: skip
+    state = load_checkpoint('work/iter_1.pth')['state_dict']
+    assert state['roi_head.mask_head.conv_logits.bias'].shape == (2,)
+
+
 def average_precision(predictions, kind):
     """AP and AP50 by pycocotools."""
     from pycocotools.coco import COCO
