@@ -99,7 +99,12 @@ def test_half_precision(run, mode, dtype):
     )  # fmt: skip
     wide = x.detach().float().requires_grad_()
     want, want_grad = run(
-        'roi_align', 'roi_align', wide, rois.float(), *arguments
+        'roi_align',
+        'roi_align',
+        wide,
+        rois.float(),
+        *arguments,
+        tolerance=1e-6,
     )
     assert got.dtype == got_grad.dtype == dtype
     eps = torch.finfo(dtype).eps
