@@ -161,11 +161,15 @@ def prepare_data(cfg: Config, *loaders: str):
 
 
 def check_packages(cfg: Config):
-    """Check that the package of a config's default scope is installed.
+    """Check that torch and the package of a config's default scope will do.
 
     Raises:
-        UserError: It cannot be imported.
+        UserError: torch is too old, or the package cannot be imported.
     """
+    try:
+        importlib.import_module('mmea.ops')
+    except ImportError as error:
+        raise UserError(str(error)) from error
     scope = cfg.get('default_scope')
     if scope in (None, 'mmengine', 'mmea'):
         return
