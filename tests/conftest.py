@@ -1,5 +1,6 @@
 """A project of its own, outside the checkout, with a tiny data set."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -53,6 +54,26 @@ def write_images(root: Path, split: str, number: int):
         image = image + rng.integers(0, 50, image.shape)
         cv2.imwrite(f'{root}/images/{split}/{i}.jpg', image)
         cv2.imwrite(f'{root}/annotations/{split}/{i}.png', labels)
+
+
+def pytest_collection_finish():
+    # mmengine collects garbage with each data set that it builds; the modules
+    # are none, and to look through them takes longer than most tests.
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope='session')
+def unformatted_configs():
+    """What mmengine writes down, it hands to yapf: most of a short run."""
+    with pytest.MonkeyPatch.context() as patch:
+        # mmengine imports it early or late, by its version.
+        for module in ('mmengine.config.config', 'yapf.yapflib.yapf_api'):
+            patch.setattr(
+                f'{module}.FormatCode',
+                lambda text, **_: (text, True),
+                raising=False,
+            )
+        yield
 
 
 @pytest.fixture(autouse=True)

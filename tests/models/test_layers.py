@@ -13,6 +13,11 @@ from mmea.models import ExternalAttention2d, build_attention
 from mmea.models import layers as registered
 from mmea.registry import MODELS
 
+# The layers on maps.
+MEMBERS = [
+    n for n in registered.__all__ if hasattr(getattr(layers, n), 'attend')
+]
+
 
 def test_configs_become_layers():
     built = MODELS.build(
@@ -43,10 +48,7 @@ def test_every_layer_has_a_registered_form():
     }
 
 
-@pytest.mark.parametrize(
-    'name',
-    [n for n in registered.__all__ if hasattr(getattr(layers, n), 'attend')],
-)
+@pytest.mark.parametrize('name', MEMBERS)
 def test_any_layer_by_its_name(name):
     """With the keys that every system takes, as the configs write them."""
     layer = build_attention(
@@ -73,14 +75,15 @@ def test_frozen_norm():
     assert not any(p.requires_grad for p in layer.norm.parameters())
 
 
-def test_plugin_builder_names_it():
-    name, layer = build_plugin_layer(
-        dict(type='mmea.ExternalAttention2d', num_slots=3),
-        postfix='_1',
-        in_channels=6,
+@pytest.mark.parametrize('name', MEMBERS)
+def test_plugin_builder_names_it(name):
+    """By its file: a checkpoint's keys hold the name."""
+    got, layer = build_plugin_layer(
+        dict(type=f'mmea.{name}'), postfix='_1', in_channels=8
     )
-    assert name == 'external_attention2d_1'
-    assert isinstance(layer, ExternalAttention2d)
+    file = getattr(layers, name).__module__.rpartition('.')[2]
+    assert got == f'{file}_1'
+    assert isinstance(layer, getattr(layers, name))
 
 
 def test_identity_survives_the_init_of_a_host():

@@ -1,4 +1,8 @@
-"""Every member of the attention family in every place that takes one."""
+"""Every member of the attention family, and every place that takes one.
+
+All members in one place, and one member in all places: a host knows nothing
+of the member, and a member nothing of its host.
+"""
 
 import copy
 import json
@@ -13,7 +17,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 import mmea
-from mmea.engine.launch import make_parser, read_config
+from mmea.engine.launch import load_config
 from mmea.models import EfficientAttention2d, build, build_attention, padding
 from mmea.models.padding import current_mask, note_sizes
 from mmea.registry import MODELS
@@ -30,9 +34,6 @@ def is_member(layer) -> bool:
 
 
 MEMBERS = _members()
-MASKED = [n for n in MEMBERS if MODELS.module_dict[n].supports_mask]
-# There may be none in the package: one of the test's own is always there.
-MASKLESS = [n for n in MEMBERS if n not in MASKED] + ['Maskless']
 OTHERS = sorted(MODELS.module_dict.keys() - MEMBERS)
 # Other systems under the name of a member, and its form with a residual.
 VARIANTS = {
@@ -356,25 +357,24 @@ def watch(model: nn.Module, place: Place, xs: list[Tensor]) -> list[tuple]:
     return calls
 
 
-# The product of members and places; the variants in two of the places.
-PAIRS = [(p, m) for p in PLACES for m in MEMBERS] + [
-    (p, v) for p in ('EANeck', 'plugins-mmdet') for v in VARIANTS
-]
+# Of several levels, with an attention of its own width at each.
+RICHEST = 'EANeck'
+PAIRS = [(RICHEST, s) for s in SYSTEMS]
+PAIRS += [(p, 'ExternalAttention2d') for p in PLACES if p != RICHEST]
 # Whose inner member must not take regions for the images of the batch.
 PAIRS.append(('EAMaskHead', 'catt-of-external'))
-pairs = pytest.mark.parametrize(
-    ('place', 'system'),
-    [(p, SYSTEMS[s]) for p, s in PAIRS],
-    ids=[f'{p}-{s}' for p, s in PAIRS],
-    indirect=['place'],
-)
-all_places = pytest.mark.parametrize('place', PLACES, indirect=True)
-our_places = pytest.mark.parametrize(
-    'place', [n for n, p in PLACES.items() if p.ours], indirect=True
-)
 
 
-@pairs
+def parametrize(pairs: list[tuple[str, str]]):
+    return pytest.mark.parametrize(
+        ('place', 'system'),
+        [(p, SYSTEMS[s]) for p, s in pairs],
+        ids=[f'{p}-{s}' for p, s in pairs],
+        indirect=['place'],
+    )
+
+
+@parametrize(PAIRS)
 def test_starts_as_the_host_alone(place, system, said):
     """From ``type`` only; the bare gate is there from the start."""
     model = make(place, system)
@@ -392,36 +392,39 @@ def test_starts_as_the_host_alone(place, system, said):
         assert same == starts_as_identity
 
 
-@pairs
-@pytest.mark.parametrize('batch', [1, 2])
-def test_trains(place, system, batch):
+@parametrize(PAIRS)
+def test_trains(place, system):
     """Every parameter gets a gradient, and a step changes what comes out."""
-    model = randomise(make(place, system, training=True))
-    xs = maps(place, batch)
-    before = run(copy.deepcopy(model), place, xs)
-    loss = sum((o * torch.randn_like(o)).sum() for o in run(model, place, xs))
-    loss.backward()
-    for name, layer in attentions(model).items():
-        for key, param in layer.named_parameters():
-            assert param.grad is not None, f'{name}.{key}'
-            assert param.grad.isfinite().all(), f'{name}.{key}'
-        grads = [param.grad for param in layer.parameters()]
-        assert sum(grad.abs().sum() for grad in grads) > 0, name
-        with torch.no_grad():
-            for param, grad in zip(layer.parameters(), grads):
-                param -= 1e-3 * grad
-    after = run(model, place, xs)
-    assert not all(torch.equal(a, b) for a, b in zip(after, before))
+    start = randomise(make(place, system, training=True))
+    for batch in (1, 2):
+        model = copy.deepcopy(start)
+        xs = maps(place, batch)
+        before = run(copy.deepcopy(start), place, xs)
+        outs = run(model, place, xs)
+        sum((out * torch.randn_like(out)).sum() for out in outs).backward()
+        for name, layer in attentions(model).items():
+            for key, param in layer.named_parameters():
+                assert param.grad is not None, f'{name}.{key}'
+                assert param.grad.isfinite().all(), f'{name}.{key}'
+            grads = [param.grad for param in layer.parameters()]
+            assert sum(grad.abs().sum() for grad in grads) > 0, name
+            with torch.no_grad():
+                for param, grad in zip(layer.parameters(), grads):
+                    param -= 1e-3 * grad
+        after = run(model, place, xs)
+        assert not all(torch.equal(a, b) for a, b in zip(after, before))
 
 
-@pairs
-@pytest.mark.parametrize('batch', [1, 2])
-def test_padding_reaches_no_valid_token(place, system, batch):
+@parametrize([(p, s) for p, s in PAIRS if supports_mask(SYSTEMS[s])])
+def test_padding_reaches_no_valid_token(place, system):
     """Whatever the padding holds; and valid tokens see all of their image."""
-    if not supports_mask(system):
-        return  # see test_a_member_without_a_mask_says_so
     model = randomise(make(place, system))
-    xs = maps(place, batch)
+    for batch in (1, 2):
+        check_padding(model, place, maps(place, batch))
+
+
+def check_padding(model: nn.Module, place: Place, xs: list[Tensor]):
+    batch = len(xs[0])
     whole = torch.zeros(batch, 3, 65, 49) if len(xs[0][0]) != 3 else xs[0]
     height, width = whole.shape[2:]
     sizes = [(height - 20, width // 2), (height // 2, width)][:batch]
@@ -466,13 +469,12 @@ def test_padding_reaches_no_valid_token(place, system, batch):
     assert padded > 0 or not place.padded
 
 
-@all_places
-@pytest.mark.parametrize('name', MASKLESS)
-def test_a_member_without_a_mask_says_so(place, name, maskless, said):
-    model = make(place, dict(type=f'mmea.{name}'))
+@pytest.mark.parametrize('place', PLACES, indirect=True)
+def test_a_member_without_a_mask_says_so(place, maskless, said):
+    model = make(place, dict(type='mmea.Maskless'))
     warned = place.ours and place.padded
     assert len(said) == warned * place.layers
-    assert all(f'mmea.{name} takes no padding mask' in line for line in said)
+    assert all('mmea.Maskless takes no padding mask' in line for line in said)
     # It runs on a padded batch all the same.
     xs = maps(place, 2)
     want = run(model, place, xs)
@@ -483,11 +485,13 @@ def test_a_member_without_a_mask_says_so(place, name, maskless, said):
     layer = next(iter(attentions(model).values()))
     x = torch.zeros(2, layer.in_channels, 3, 5, dtype=torch.float64)
     mask = torch.ones(2, 3, 5, dtype=torch.bool)
-    with pytest.raises(ValueError, match=f'{name} takes no padding mask; c'):
+    with pytest.raises(ValueError, match='Maskless takes no padding mask; c'):
         layer(x, mask)
 
 
-@our_places
+@pytest.mark.parametrize(
+    'place', [n for n, p in PLACES.items() if p.ours], indirect=True
+)
 def test_other_layers_are_refused(place):
     """Layers on tokens, the causal pair, and what is no attention at all."""
     for name in OTHERS:
@@ -496,7 +500,7 @@ def test_other_layers_are_refused(place):
             make(place, dict(type=f'mmea.{name}'))
 
 
-@our_places
+@pytest.mark.parametrize('place', [RICHEST], indirect=True)
 @pytest.mark.parametrize('name', ['HaloAttention2d', 'StandAloneAttention2d'])
 @pytest.mark.parametrize(
     ('sizes', 'words'),
@@ -519,9 +523,9 @@ def _shipped() -> dict[str, dict]:
     found = {}
     for name in mmea.configs():
         demo = 'demo_data' in Config.fromfile(mmea.config(name))
-        for options in ([], ['--demo'])[: 1 + demo]:
-            args = make_parser('').parse_args([name, *options])
-            for attention in _find(read_config(args).model.to_dict()):
+        for with_demo in {False, demo}:
+            cfg = load_config(name, demo=with_demo)
+            for attention in _find(cfg.model.to_dict()):
                 found[json.dumps(attention, sort_keys=True)] = attention
     return found
 
@@ -554,13 +558,14 @@ def test_shipped_keys_fit_every_member():
     assert {'type', 'norm_cfg', 'act_cfg', 'zero_init'} <= keys
 
 
-@pytest.mark.parametrize('name', MEMBERS)
-@pytest.mark.parametrize('config', ['ea_fpn_ade20k.py', EANET])
+@pytest.mark.parametrize(
+    ('config', 'name'),
+    [*(('ea_fpn_ade20k.py', name) for name in MEMBERS), (EANET, 'NonLocal2d')],
+)
 def test_type_from_the_command_line(config, name):
     pytest.importorskip('mmseg.models')
-    option = f'model.decode_head.attention.type=mmea.{name}'
-    args = make_parser('').parse_args([config, '--cfg-options', option])
-    cfg = read_config(args).model.decode_head
+    option = {'model.decode_head.attention.type': f'mmea.{name}'}
+    cfg = load_config(config, options=option).model.decode_head
     cfg.update(channels=8, norm_cfg=dict(type='BN'))
     with DefaultScope.overwrite_default_scope('mmseg'):
         head = MODELS.build(cfg)

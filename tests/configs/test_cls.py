@@ -1,10 +1,9 @@
-"""Every classification config builds, reads data and takes a step.
+"""The configs of classification build, read data and take a step."""
 
-The large nets take theirs as demos, and run without values as they are.
-"""
-
+import ast
 import copy
 import re
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,28 +15,28 @@ import torch
 mmpretrain = pytest.importorskip('mmpretrain')
 pytest.importorskip('mmpretrain.models')
 
-from mmengine.config import Config  # noqa: E402
+from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmengine.dataset import default_collate  # noqa: E402
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.registry import (  # noqa: E402
-    DATASETS,
-    HOOKS,
-    METRICS,
-    MODELS,
-    PARAM_SCHEDULERS,
-    DefaultScope,
-)
+from mmengine.registry import DATASETS, HOOKS  # noqa: E402
 
 import mmea  # noqa: E402
-from mmea.engine.launch import make_parser, read_config  # noqa: E402
+
+from .harness import (  # noqa: E402
+    build_model,
+    build_on_meta,
+    build_optimizer,
+    build_schedulers,
+    leaves,
+    load,
+    number_of_parameters,
+    reach_every_parameter,
+    train_a_step,
+)
 
 BASE = Path(mmea.__file__).parent / '.mim/configs/_base_'
 THEIRS = Path(mmpretrain.__file__).parent / '.mim/configs'
-LEAVES = [
-    name
-    for name in mmea.configs()
-    if Config.fromfile(mmea.config(name)).default_scope == 'mmpretrain'
-]
+SCOPE = 'mmpretrain'
+LEAVES = leaves(SCOPE)
 SIDE = 64  # pixels; attention in tokens needs a few of them
 # Counted; the papers' are these to their digits.
 PARAMETERS = {
@@ -59,23 +58,6 @@ PARAMETERS = {
     'stand_alone/stand-alone_resnet38_8xb32_in1k.py': 14_190_632,
     'stand_alone/stand-alone_resnet50_8xb32_in1k.py': 18_038_632,
 }
-LARGE = [name for name, number in PARAMETERS.items() if number > 15e6]
-
-
-@lru_cache(None)
-def _load(*arguments):
-    return read_config(make_parser('').parse_args(arguments))
-
-
-def load(*arguments):
-    return copy.deepcopy(_load(*arguments))
-
-
-def load_demo(name):
-    """The config as ``tools/train.py NAME --demo`` trains it."""
-    return load(name, '--demo')
-
-
 # The demos of a folder have one net, but for the pair in the first.
 DEMOS = [
     name
@@ -83,36 +65,10 @@ DEMOS = [
     if name.startswith('classification/')
     or name.split('/')[0] not in {n.split('/')[0] for n in LEAVES[:i]}
 ]
-CASES = [
-    pytest.param(load, name, id=name) for name in LEAVES if name not in LARGE
-] + [pytest.param(load_demo, name, id=f'{name}--demo') for name in DEMOS]
 
 
-@pytest.fixture(autouse=True)
-def mmpretrain_scope():
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        yield
-
-
-def shrink(cfg):
-    """Smaller images; only the time depends on them."""
-    if 'img_size' in cfg.model.backbone:
-        cfg.model.backbone.img_size = SIDE
-    for key in ('train_dataloader', 'val_dataloader'):
-        for step in cfg[key].dataset.pipeline:
-            for size in ('scale', 'crop_size'):
-                if size in step:
-                    step[size] = SIDE
-    return cfg
-
-
-def build_model(cfg):
-    torch.manual_seed(0)
-    return MODELS.build(cfg.model)
-
-
-def build_dataset(dataset_cfg, root):
-    """Build a loader's data set: an image of the first and the last class."""
+def write_data(dataset_cfg, root):
+    """An image of the first and one of the last class."""
     rng = np.random.default_rng(0)
     split = dataset_cfg.split
     (root / split / 'x').mkdir(parents=True)
@@ -122,8 +78,31 @@ def build_dataset(dataset_cfg, root):
     (root / 'meta').mkdir()
     lines = 'x/0.jpg 0\nx/1.jpg 999\n'
     (root / f'meta/{split}.txt').write_text(lines)
-    dataset_cfg.data_root = str(root)
-    return DATASETS.build(dataset_cfg)
+
+
+def read(dataset_cfg):
+    """Both samples of a data set on written data, as small images.
+
+    Many configs share a data set: it is read once.
+    """
+    return copy.deepcopy(_read(repr(dataset_cfg.to_dict())))
+
+
+@lru_cache(None)
+def _read(text):
+    dataset_cfg = ConfigDict(ast.literal_eval(text))
+    for step in dataset_cfg.pipeline:
+        for size in ('scale', 'crop_size'):
+            if size in step:
+                step[size] = SIDE
+    with tempfile.TemporaryDirectory() as root:
+        write_data(dataset_cfg, Path(root))
+        dataset_cfg.data_root = root
+        dataset = DATASETS.build(dataset_cfg)
+        samples = [dataset[0], dataset[1]]
+        # As the picture hook wants it.
+        assert all(Path(s['data_samples'].img_path).is_file() for s in samples)
+        return samples
 
 
 def rates(cfg):
@@ -131,13 +110,7 @@ def rates(cfg):
     optimizer = torch.optim.SGD(
         [torch.nn.Parameter(torch.zeros(1))], cfg.optim_wrapper.optimizer.lr
     )
-    schedulers = [
-        PARAM_SCHEDULERS.build(
-            {k: v for k, v in s.items() if k != 'convert_to_iter_based'},
-            default_args=dict(optimizer=optimizer),
-        )
-        for s in cfg.param_scheduler
-    ]
+    schedulers = build_schedulers(cfg, optimizer)
     found = []
     for _ in range(cfg.train_cfg.max_epochs):
         found.append(optimizer.param_groups[0]['lr'])
@@ -291,67 +264,41 @@ class TestFiles:
 
 
 class TestModels:
-    @pytest.mark.parametrize('name', PARAMETERS)
-    def test_has_the_parameters_of_the_paper(self, name, monkeypatch):
-        # No values, only shapes: neither the start nor the run costs much.
-        for fill in ('kaiming_normal_', 'kaiming_uniform_', 'trunc_normal_'):
-            monkeypatch.setattr(torch.nn.init, fill, lambda x, *_, **__: x)
+    @pytest.mark.parametrize('name', LEAVES)
+    def test_full_size(self, name):
         cfg = load(name)
-        model = build_model(cfg).to('meta')
-        number = sum(p.numel() for p in model.parameters())
-        assert number == PARAMETERS[name]
-        if name not in LARGE:
-            return
+        model = build_on_meta(cfg).train()
+        if name in PARAMETERS:
+            assert number_of_parameters(model) == PARAMETERS[name]
+        build_optimizer(model, cfg)
         side = cfg.train_dataloader.dataset.pipeline[1].scale
-        with torch.no_grad():
-            image = torch.empty(1, 3, side, side, device='meta')
-            assert model(image, mode='tensor').shape == (1, 1000)
+        out = model(torch.empty(2, 3, side, side, device='meta'))
+        assert out.shape == (2, 1000)
+        reach_every_parameter(model, out.sum())
 
-    @pytest.mark.parametrize(('loader', 'name'), CASES)
-    def test_trains_a_step_and_reaches_every_parameter(
-        self, loader, name, tmp_path
-    ):
-        cfg = shrink(loader(name))
-        model = build_model(cfg).train()
-        optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-        dataset = build_dataset(cfg.train_dataloader.dataset, tmp_path)
-        batch = model.data_preprocessor(
-            default_collate([dataset[0], dataset[1]]), training=True
-        )
-        assert batch['inputs'].shape == (2, 3, SIDE, SIDE)
-        losses = model(**batch, mode='loss')
-        loss, _ = model.parse_losses(losses)
-        assert loss.isfinite()
-        loss.backward()
-        # DDP hangs on a parameter without a gradient.
-        trained = {
-            n: p for n, p in model.named_parameters() if p.requires_grad
-        }
-        assert [n for n, p in trained.items() if p.grad is None] == []
-        before = {n: p.detach().clone() for n, p in trained.items()}
-        optim_wrapper.step()
-        moved = {n for n, p in trained.items() if not p.equal(before[n])}
-        assert len(moved) > len(trained) / 2
-        if Path(name).stem.startswith('ea_'):
-            assert any('.attention.' in n for n in moved)
-
-    @pytest.mark.parametrize(('loader', 'name'), CASES)
-    def test_predicts(self, loader, name, tmp_path):
-        cfg = shrink(loader(name))
+    @pytest.mark.parametrize('name', DEMOS)
+    def test_demo_predicts_and_trains_a_step(self, name):
+        cfg = load(name, '--demo')
+        if 'img_size' in cfg.model.backbone:
+            cfg.model.backbone.img_size = SIDE
         model = build_model(cfg).eval()
-        dataset = build_dataset(cfg.val_dataloader.dataset, tmp_path)
+        assert number_of_parameters(model) < 7e6
+        data = default_collate(read(cfg.val_dataloader.dataset))
         with torch.no_grad():
-            results = model.val_step(default_collate([dataset[0], dataset[1]]))
+            results = model.val_step(data)
         assert [r.gt_label.item() for r in results] == [0, 999]
         for result in results:
             assert result.pred_score.shape == (1000,)
             assert result.pred_score.sum().item() == pytest.approx(1, abs=1e-4)
-            assert Path(result.img_path).is_file()
+        data = default_collate(read(cfg.train_dataloader.dataset))
+        _, moved = train_a_step(model, cfg, data)
+        if Path(name).stem.startswith('ea_'):
+            assert any('.attention.' in n for n in moved)
 
     def test_starts_as_its_counterpart(self):
         name = 'classification/resnet50_8xb32_in1k.py'
         plain, ea = (
-            build_model(load_demo(n)).eval()
+            build_model(load(n, '--demo')).eval()
             for n in (name, name.replace('/', '/ea_'))
         )
         found = ea.load_state_dict(plain.state_dict(), strict=False)
@@ -364,37 +311,19 @@ class TestModels:
         with torch.no_grad():
             assert torch.equal(ea(image), plain(image))
 
-
-class TestDemo:
-    @pytest.mark.parametrize('name', DEMOS)
-    def test_is_light_short_and_needs_no_network(self, name):
-        cfg = load_demo(name)
-        assert '_delete_' not in cfg.pretty_text
-        assert 'http' not in cfg.pretty_text
-        assert cfg.train_cfg.val_interval == cfg.train_cfg.max_epochs
-        assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
-        assert sum(p.numel() for p in build_model(cfg).parameters()) < 7e6
-
-    @pytest.mark.parametrize('name', LEAVES)
-    def test_keeps_the_classes_and_the_net(self, name):
-        real, demo = load(name), load_demo(name)
-        for part in ('backbone', 'head'):
-            assert real.model[part].type == demo.model[part].type
-        assert demo.model.head.num_classes == 1000
-        for split in ('train', 'val', 'test'):
-            dataset = demo[f'{split}_dataloader'].dataset
-            assert dataset.data_root == 'data/demo/imagenet'
-            assert dataset.type == 'ImageNet'
-        assert demo.demo_scenes.layout == 'imagenet'
-
     @pytest.mark.parametrize('name', sorted(set(LEAVES) - set(DEMOS)))
-    def test_has_the_net_of_its_family(self, name):
+    def test_demo_is_that_of_its_family(self, name):
         (first,) = (n for n in DEMOS if n.split('/')[0] == name.split('/')[0])
-        assert load_demo(name).model == load_demo(first).model
+        assert load(name, '--demo').model == load(first, '--demo').model
 
+
+class TestData:
+    @pytest.mark.parametrize('demo', [False, True])
     @pytest.mark.parametrize('name', LEAVES)
-    def test_hooks_and_metric(self, name):
-        cfg = load_demo(name)
-        assert [h['type'] for h in cfg.custom_hooks] == ['mmea.ClsPictureHook']
-        HOOKS.build(cfg.custom_hooks[0])
-        METRICS.build(cfg.val_evaluator)
+    def test_pipelines(self, name, demo):
+        cfg = load(name, *['--demo'][:demo])
+        for split in ('train', 'val', 'test'):
+            samples = read(cfg[f'{split}_dataloader'].dataset)
+            for label, sample in zip((0, 999), samples, strict=True):
+                assert sample['inputs'].shape == (3, SIDE, SIDE)
+                assert sample['data_samples'].gt_label.item() == label
