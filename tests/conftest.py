@@ -2,6 +2,7 @@
 
 import gc
 import os
+import runpy
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import pytest
 # `make test` runs one test per core; threads that wait for each other would
 # only get in the way. Subprocesses inherit it.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+ROOT = Path(__file__).resolve().parents[1]
 
 CONFIG = """
 _base_ = __import__('mmea').config('ea_fpn_ade20k.py')
@@ -109,8 +112,7 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def run():
+def call(main, *args):
     """Call a command's main() as if in a process of its own.
 
     mmengine keeps its loggers and visualisers per process, under names that
@@ -120,10 +122,64 @@ def run():
     from mmengine.registry import DefaultScope
     from mmengine.visualization import Visualizer
 
-    def call(main, *args):
-        named = [MMLogger, MessageHub, DefaultScope]
-        for cls in (*named, Visualizer, *Visualizer.__subclasses__()):
-            cls._instance_dict.clear()
-        main(list(map(str, args)))
+    named = [MMLogger, MessageHub, DefaultScope]
+    for cls in (*named, Visualizer, *Visualizer.__subclasses__()):
+        cls._instance_dict.clear()
+    main(list(map(str, args)))
 
+
+def tool(name):
+    """A script of tools/, to be called as if it were its main()."""
+
+    def main(argv):
+        path = str(ROOT / 'tools' / name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr('sys.argv', [path, *argv])
+            runpy.run_path(path, run_name='__main__')
+
+    return main
+
+
+@pytest.fixture
+def run():
     return call
+
+
+@pytest.fixture(scope='session')
+def processes():
+    """A context for them: a fork need not import all again.
+
+    With a GPU they are started anew, for CUDA does not survive a fork.
+    """
+    import torch
+
+    method = 'spawn' if torch.cuda.is_available() else 'fork'
+    return torch.multiprocessing.get_context(method)
+
+
+def _call_ranked(rank, number, main, args):
+    address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='29573')
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(number), **address
+    )
+    call(main, *args)
+
+
+@pytest.fixture
+def run_apart(processes):
+    """Call a command's main() in processes of its own; their exit codes."""
+
+    def start(main, *args, number=1):
+        started = [
+            processes.Process(
+                target=_call_ranked, args=(rank, number, main, args)
+            )
+            for rank in range(number)
+        ]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join()
+        return [process.exitcode for process in started]
+
+    return start

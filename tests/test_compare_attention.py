@@ -1,11 +1,14 @@
 import csv
 import json
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
 
+from mmea import train
 from mmea.cli.compare import main
+from mmea.compare import runs
 
 MEMBERS = ('--members', 'none', 'NonLocal2d:reduction=1')
 SHORT = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')
@@ -30,8 +33,22 @@ def test_costs_alone(tmp_path, run):
     assert (tmp_path / 'out/cost.png').is_file()
 
 
-@pytest.mark.slow
-def test_training(project, run, capsys):
+@pytest.fixture
+def at_once(monkeypatch, run):
+    """A run's process is over as soon as it starts, for it is in this one."""
+
+    class Ended:
+        def __init__(self, command, env, **log):
+            assert command[:3] == [sys.executable, '-m', 'mmea.train']
+            run(train.main, *command[3:])
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(runs.subprocess, 'Popen', Ended)
+
+
+def test_training(project, run, at_once):
     """Two members, two seeds; then one more seed, and nothing twice."""
     command = ('tiny.py', '--no-cost', *MEMBERS, '--out', 'out')
     options = ('--cfg-options', *SHORT)
@@ -77,9 +94,8 @@ def test_training(project, run, capsys):
         run(main, *command, '--cfg-options', 'train_cfg.max_iters=3')
 
 
-@pytest.mark.slow
 def test_a_run_that_fails(project, run):
-    """The others are kept, and the error is shown."""
+    """In a process of its own; the error is shown."""
     command = ('tiny.py', '--no-cost', '--members', 'none', '--out', 'out')
     options = ('--cfg-options', *SHORT, 'optim_wrapper.optimizer.lr=-1.0')
     with pytest.raises(SystemExit, match='1 of 1 runs failed.*learning rate'):

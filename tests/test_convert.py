@@ -1,7 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -21,6 +17,8 @@ from mmea.layers import (
     NonLocal2d,
     StandAloneAttention2d,
 )
+
+from .conftest import tool
 
 
 def published_block(c=6, s=64, prefix=''):
@@ -338,19 +336,15 @@ def test_catt(kind):
     assert missing == (['dictionary'] if kind == 'ft_same_fused' else [])
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, run):
     torch.save(published_block(), tmp_path / 'old.pth')
-    tool = Path(__file__).parents[1] / 'tools/model_converters/convert.py'
-    command = [sys.executable, tool, 'eanet_block']
+    main = tool('model_converters/convert.py')
     new = tmp_path / 'folder/new.pth'
-    subprocess.run([*command, tmp_path / 'old.pth', new], check=True)
+    run(main, 'eanet_block', tmp_path / 'old.pth', new)
     block = ExternalAttention2d(6, norm_layer=nn.BatchNorm2d)
     block.load_state_dict(torch.load(new)['state_dict'])
-    done = subprocess.run(
-        [*command, tmp_path / 'gone.pth', new], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith('error: no such checkpoint')
+    with pytest.raises(SystemExit, match='^error: no such checkpoint'):
+        run(main, 'eanet_block', tmp_path / 'gone.pth', new)
 
 
 def test_errors():

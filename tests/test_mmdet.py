@@ -6,8 +6,6 @@ import json
 import pickle
 import re
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +17,9 @@ import torch
 from mmea import test, train
 from mmea.engine.checkpoint import load_checkpoint
 
-pytest.importorskip('mmdet.models')
+from .conftest import tool
 
-ROOT = Path(__file__).resolve().parents[1]
+pytest.importorskip('mmdet.models')
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -269,15 +267,10 @@ def average_precision(predictions, kind):
 def test_boxes_masks_and_result_files(detection, run):
     Path('masks.py').write_text(MASK_RCNN)
     run(train.main, 'masks.py', '--work-dir', 'work')
-    # The command itself, in a process of its own.
-    subprocess.run(
-        [
-            *(sys.executable, ROOT / 'tools/test.py', 'masks.py'),
-            *('--work-dir', 'work', '--out', 'out/masks.pkl'),
-            *('--cfg-options', 'test_evaluator.outfile_prefix=out/coco/val'),
-        ],
-        check=True,
-    )
+    # By the tool itself.
+    args = ('--work-dir', 'work', '--out', 'out/masks.pkl', '--cfg-options')
+    prefix = 'test_evaluator.outfile_prefix=out/coco/val'
+    run(tool('test.py'), 'masks.py', *args, prefix)
     log = max(Path('work').rglob('*.log'), key=lambda p: p.stat().st_mtime)
     metrics = dict(re.findall(r'coco/(\w+): ([\d.]+)', log.read_text()))
     with open('out/masks.pkl', 'rb') as file:
@@ -361,15 +354,16 @@ log_processor = dict(by_epoch=True)
     ('loop', 'saved', 'half', 'last'),
     [('iter', 4, 6, 8), ('epoch', 2, 3, 4)],
 )
-def test_killed_run_resumes(detection, run, loop, saved, half, last):
+def test_killed_run_resumes(
+    detection, run, run_apart, loop, saved, half, last
+):
     """Killed twice, it ends with the weights of a run left in peace."""
     Path('killer.py').write_text(KILLER)
     Path('loop.py').write_text(LOOP + LOOPS[loop])
 
     def killed(*args):
-        command = [sys.executable, ROOT / 'tools/train.py', 'loop.py']
-        done = subprocess.run([*command, '--work-dir', 'work', *args])
-        assert done.returncode == -signal.SIGKILL
+        codes = run_apart(train.main, 'loop.py', '--work-dir', 'work', *args)
+        assert codes == [-signal.SIGKILL]
         name = Path(Path('work/last_checkpoint').read_text()).name
         assert name == f'{loop}_{saved}.pth'
 

@@ -2,11 +2,8 @@
 
 import copy
 import inspect
-import os
 import pickle
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +27,6 @@ from mmea.models import ExternalAttention2d, MultiheadExternalAttention
 from mmea.models.padding import note_sizes
 from mmea.swap import TokenAttention, swap_attention
 
-ROOT = Path(__file__).resolve().parents[1]
 EA = dict(type='mmea.ExternalAttention2d', num_slots=4)
 ANY = [dict(source='any', target=EA)]
 BN = dict(type='BN', requires_grad=True)
@@ -1093,14 +1089,11 @@ def test_train_resume_test_and_inference(nonlocal_project, run):
     assert result.pred_sem_seg.data.shape == (1, 32, 48)
 
 
-@pytest.mark.slow
-def test_two_processes(nonlocal_project):
+def test_two_processes(nonlocal_project, run_apart):
     """DDP finds a gradient for every parameter."""
-    env = {**os.environ, 'PYTHON': sys.executable, 'PORT': '29573'}
-    script = ROOT / 'tools/dist_train.sh'
-    swap = ['--swap-attention', 'mmea.ExternalAttention2d']
-    args = ['bash', script, 'nl.py', '2', '--work-dir', 'work', *swap]
-    subprocess.run(args, check=True, env=env)
+    swap = ('--swap-attention', 'mmea.ExternalAttention2d')
+    args = ('nl.py', '--launcher', 'pytorch', '--work-dir', 'work', *swap)
+    assert run_apart(train.main, *args, number=2) == [0, 0]
     state = weights('work/iter_4.pth')
     assert 'decode_head.nl_block.key_memory' in state
 

@@ -6,7 +6,6 @@ import traceback
 import pytest
 import torch
 from torch import distributed as dist
-from torch import multiprocessing as mp
 from torch import nn
 
 from mmea.layers import ExternalAttention2d
@@ -132,11 +131,12 @@ def check(got, want):
         ('uneven', 'empty', True),
     ],
 )
-def test_two_processes_equal_one(share, mask_kind, with_cp, tmp_path):
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    processes = [
-        context.Process(
+def test_two_processes_equal_one(
+    share, mask_kind, with_cp, tmp_path, processes
+):
+    queue = processes.Queue()
+    started = [
+        processes.Process(
             target=worker,
             args=(
                 rank,
@@ -149,10 +149,10 @@ def test_two_processes_equal_one(share, mask_kind, with_cp, tmp_path):
         )
         for rank in range(2)
     ]
-    for process in processes:
+    for process in started:
         process.start()
-    results = dict(queue.get(timeout=120) for _ in processes)
-    for process in processes:
+    results = dict(queue.get(timeout=120) for _ in started)
+    for process in started:
         process.join(60)
     for result in results.values():
         assert not isinstance(result, str), result

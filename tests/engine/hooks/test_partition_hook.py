@@ -240,8 +240,13 @@ def _run_a_rank(rank, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_share_partition_and_features(tmp_path):
-    torch.multiprocessing.spawn(_run_a_rank, (tmp_path,), nprocs=2)
+def test_two_processes_share_partition_and_features(tmp_path, processes):
+    torch.multiprocessing.start_processes(
+        _run_a_rank,
+        (tmp_path,),
+        nprocs=2,
+        start_method=processes.get_start_method(),
+    )
     (parts, seen), (parts1, seen1) = (
         torch.load(tmp_path / f'{rank}.pt') for rank in range(2)
     )

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -292,26 +290,6 @@ def test_published_weights_in_a_classifier():
     logits = model(x, mode='tensor')
     logits = model.head.fc(logits[-1]) if len(logits) == 1 else logits
     assert (logits - y).abs().max() < 1e-10 * y.abs().max()
-
-
-def test_needs_nothing_but_mmengine_and_mmcv():
-    code = (
-        'import sys, torch\n'
-        "for name in ('mmseg', 'mmdet', 'mmpretrain'):\n"
-        '    sys.modules[name] = None\n'
-        'from mmengine.registry import MODELS\n'
-        f"net = MODELS.build(dict(type='mmea.EAMLP', arch={ARCH}))\n"
-        "neck = MODELS.build(dict(type='mmea.SimpleFeaturePyramid',"
-        " in_channels=8, norm_cfg=dict(type='BN')))\n"
-        'print([len(x[0]) for x in neck(net(torch.zeros(1, 3, 64, 64)))])'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == '[256, 256, 256, 256]'
 
 
 @pytest.mark.parametrize(
