@@ -6,6 +6,8 @@ import json
 import pickle
 import re
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -302,6 +304,8 @@ def test_boxes_masks_and_result_files(detection, run):
 KILLER = """
 import os
 import signal
+import subprocess
+import sys
 
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
