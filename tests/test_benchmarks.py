@@ -1,6 +1,10 @@
 """The benchmark runs, on small maps, and writes what it should."""
 
+import argparse
+import contextlib
 import csv
+import io
+import json
 import sys
 from pathlib import Path
 
@@ -14,38 +18,54 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    """Call it with options; the folder of the report."""
+    """Call it with options; what it measured, and the folder."""
 
     def call(*options):
         command = ['run', *map(str, options), '--rounds', '1']
         monkeypatch.setattr(sys, 'argv', [*command, '--out', str(tmp_path)])
         run.main()
-        if torch.cuda.is_available():
-            return tmp_path / 'cuda-float32'
-        return tmp_path / 'cpu-float32-1-thread'
+        cuda = torch.cuda.is_available()
+        folder = 'cuda-float32' if cuda else 'cpu-float32-1-thread'
+        with open(tmp_path / folder / 'table.csv', encoding='utf-8') as file:
+            rows = list(csv.DictReader(file))
+        found = {(r['name'], r['size'], r['mode']): r for r in rows}
+        return found, tmp_path / folder
 
-    monkeypatch.chdir(ROOT)  # where its processes find it
     return call
 
 
-def read(folder):
-    with open(folder / 'table.csv', encoding='utf-8') as file:
-        rows = list(csv.DictReader(file))
-    return {(r['name'], r['size'], r['mode']): r for r in rows}
+@pytest.fixture
+def at_once(monkeypatch):
+    """Its processes run in this one; what surrounds a block is short."""
+
+    def launch(args, worker, plan, _):
+        args = argparse.Namespace(
+            **dict(vars(args), worker=worker, plan=plan if worker else None)
+        )
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            run.work(args)
+        return map(json.loads, out.getvalue().splitlines())
+
+    monkeypatch.setattr(run, 'launch', launch)
+    short = {
+        name: (pair, (*shape[:2], 50), weights)
+        for name, (pair, shape, weights) in surroundings.SURROUNDINGS.items()
+    }
+    monkeypatch.setattr(surroundings, 'SURROUNDINGS', short)
 
 
-def test_command(command):
-    options = ('--sizes', 4, 8, '--tokens', 16, '--processes', 2)
-    parts = ('--parts', 'blocks', 'multihead')
-    only = ('--only', *(set(blocks.BLOCKS) - {blocks.COMPILED}))
-    folder = command(*options, *parts, *only)
-    found = read(folder)
-    ours = found['external, low-rank (default)', '8', 'training']
-    published = found['external, published form', '8', 'training']
+def test_command(command, at_once):
+    found, folder = command(
+        *('--sizes', 4, 16, '--tokens', 16, '--processes', 2),
+        *('--parts', 'blocks', 'surroundings', 'multihead'),
+        *('--only', *(set(blocks.BLOCKS) - {blocks.COMPILED})),
+    )
+    ours = found['external, low-rank (default)', '16', 'training']
+    published = found['external, published form', '16', 'training']
     assert ours['processes'] == '2' and float(ours['seconds']) > 0
     assert float(ours['saved']) < float(published['saved'])
-    assert found['external, published form', '8', 'inference']['macs'] == str(
-        2 * (512 * 512 + 512 * 64) * 64
+    assert found['external, published form', '16', 'inference']['macs'] == str(
+        2 * (512 * 512 + 512 * 64) * 256
     )
     c, n = 256, 16
     attention = found['self-attention', f'{c} x {n}', 'inference']
@@ -54,37 +74,23 @@ def test_command(command):
         row = found[f'external, expansion {e}', f'{c} x {n}', 'inference']
         assert row['macs'] == str(2 * e * c * (c + 64) * n)
     text = (folder / 'README.md').read_text(encoding='utf-8')
-    for name in ('non-local', 'efficient attention', 'exponent', '256 x 16'):
+    for name in (
+        'non-local',
+        'efficient attention',
+        'exponent',
+        'folded',
+        '256 x 16',
+    ):
         assert name in text
     assert (folder / 'blocks.png').stat().st_size > 10_000
 
 
-def test_surroundings(command, monkeypatch):
-    """In this process, on few tokens."""
-    few = {
-        name: (pair, (*shape[:2], 50), weights)
-        for name, (pair, shape, weights) in surroundings.SURROUNDINGS.items()
-    }
-    monkeypatch.setattr(surroundings, 'SURROUNDINGS', few)
-
-    def launch(args, *_):
-        args.worker = 0
-        for row in run.work_surroundings(args):
-            yield dict(part='surroundings', **row)
-
-    monkeypatch.setattr(run, 'launch', launch)
-    folder = command('--parts', 'surroundings', '--processes', 1)
-    found = read(folder)
-    assert {name for name, *_ in found} == {'as it is', 'folded'}
-    assert {size for _, size, _ in found} == set(few)
-    assert 'folded' in (folder / 'README.md').read_text(encoding='utf-8')
-
-
 @pytest.mark.slow
-def test_compiled_block(command):
+def test_processes_and_a_compiled_block(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
     both = (blocks.PUBLISHED, blocks.COMPILED)
     options = ('--parts', 'blocks', '--sizes', 4, '--processes', 1)
-    found = read(command(*options, '--only', *both))
+    found, _ = command(*options, '--only', *both)
     assert {name for name, *_ in found} == set(both)
 
 

@@ -3,6 +3,7 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,14 +39,15 @@ def at_once(monkeypatch, run):
     """A run's process is over as soon as it starts, for it is in this one."""
 
     class Ended:
-        def __init__(self, command, env, **log):
+        def __init__(self, command, **_):
             assert command[:3] == [sys.executable, '-m', 'mmea.train']
             run(train.main, *command[3:])
 
         def poll(self):
             return 0
 
-    monkeypatch.setattr(runs.subprocess, 'Popen', Ended)
+    names = SimpleNamespace(Popen=Ended, STDOUT=None)
+    monkeypatch.setattr(runs, 'subprocess', names)
 
 
 def test_training(project, run, at_once):
