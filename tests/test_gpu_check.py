@@ -217,6 +217,8 @@ def test_compare_wants_all_and_finite():
     assert gpu_check.compare(want, want, 'float32')['status'] == 'passed'
     with pytest.raises(AssertionError, match='output'):
         gpu_check.compare({}, want, 'float32')
+    with pytest.raises(AssertionError, match=r'output is \(1,\)'):
+        gpu_check.compare(dict(want, output=torch.ones(1)), want, 'float32')
     bad = dict(want, output=torch.tensor([1, 1, torch.nan]))
     with pytest.raises(AssertionError, match='output is not finite'):
         gpu_check.compare(bad, want, 'float32')
