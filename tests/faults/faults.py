@@ -522,8 +522,7 @@ FAULTS = [
     ),
     Fault(
         'penalty-over-the-squared-norm',
-        'mmea.models.classifiers.caam_classifier.'
-        'CaaMClassifier._disagreement',
+        'mmea.models.classifiers.caam_classifier.CaaMClassifier._disagreement',
         'weights.abs().sum(1).square()',
         'weights.square().sum(1)',
         'tests/models/classifiers/test_caam_classifier.py',
@@ -714,8 +713,7 @@ FAULTS = [
     ),
     Fault(
         'resumed-partition-by-chance',
-        'mmea.engine.hooks.partition_hook.PartitionHook.'
-        'after_load_checkpoint',
+        'mmea.engine.hooks.partition_hook.PartitionHook.after_load_checkpoint',
         "self.partition = checkpoint.get('partition')",
         'pass',
         'tests/engine/hooks/test_partition_hook.py',
