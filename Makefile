@@ -1,23 +1,35 @@
-# One environment per stack, so that both can be tested side by side.
+# One environment per stack and kind of ops, so that all can be tested side by
+# side.
 STACK ?= onedl
+OPS ?= torchvision
 LEVEL ?= demo
-VENV := $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
-export STACK PYTHON TORCH
+VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)$(if $(filter compiled,$(OPS)),-compiled)
+PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test benchmark env lint format wheel clean distclean
+.PHONY: help demo test test-slow test-install benchmark env lint format wheel clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "Variables: STACK=onedl|openmmlab  PYTHON=python3.11  ARGS='...' (for demo, test and benchmark)"
+	@echo "Variables: STACK=onedl|openmmlab  OPS=torchvision|compiled  PYTHON=python3.11"
+	@echo "           ARGS='...' (for demo, test, test-slow and benchmark)"
 
 demo:  ## set up .venv and train the main config on rendered scenes
 	@bash tools/setup_env.sh demo
 	$(VENV)/bin/python tools/train.py configs/ea_fpn_ade20k.py --demo $(ARGS)
 
-test:  ## set up all that the tests need (compiles mmcv's ops once) and run them
+test:  ## set up all that the tests need and run those that are not slow
 	@bash tools/setup_env.sh test
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow:  ## run the slow ones: demos to their targets, compilations, ...
+	@bash tools/setup_env.sh test
+	$(PYTEST) -m slow $(ARGS)
+
+test-install:  ## install the wheel into empty environments and train there
+	@bash tools/setup_env.sh tools
+	@bash tools/test_install.sh $(VENV)/bin/python $(ARGS)
 
 benchmark:  ## measure attention against its rivals; about an hour on 2 cores
 	@bash tools/setup_env.sh test
@@ -45,4 +57,4 @@ clean:  ## remove what builds and tests left (environments and compiled ops stay
 	find mmea tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments too (compiled ops stay)
-	rm -rf .venv .venv-openmmlab
+	rm -rf .venv .venv-openmmlab .venv-compiled .venv-openmmlab-compiled

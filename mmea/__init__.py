@@ -7,9 +7,14 @@ configs, set-up and mmengine's registry look-up all import it.
 from importlib import import_module
 from pathlib import Path
 
+from mmea import mmcv_ops
+
 __all__ = ['__version__', 'config', 'configs', 'swap_attention']
 
 __version__ = '0.1.0'
+
+# mmdet and mmseg import after this what mmcv may lack.
+mmcv_ops.install()
 
 
 def __getattr__(name: str):

@@ -4,8 +4,8 @@ __all__ = ['EXTRAS', 'UserError']
 
 # The extras of mmea that bring a package along.
 EXTRAS = dict(
-    mmseg='"onedl" or "openmmlab"',
-    mmdet='"onedl-det" or "openmmlab"',
+    mmseg='"onedl" or "openmmlab-lite"',
+    mmdet='"onedl-det" or "openmmlab-lite"',
     mmpretrain='"cls"',
 )
 

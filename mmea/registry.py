@@ -12,7 +12,6 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 from mmea.errors import EXTRAS
@@ -24,7 +23,6 @@ __all__ = [
     'MODELS',
     'OPTIM_WRAPPERS',
     'TRANSFORMS',
-    'VISUALIZERS',
     'register_missing',
 ]
 
@@ -38,12 +36,13 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap')
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmea.datasets')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine')
-METRICS = _child('metric', MMENGINE_METRICS, 'mmea.engine')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine.hooks')
+METRICS = _child('metric', MMENGINE_METRICS, 'mmea.engine.metrics')
 OPTIM_WRAPPERS = _child(
-    'optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmea.engine'
+    'optim wrapper',
+    MMENGINE_OPTIM_WRAPPERS,
+    'mmea.engine.cpu_amp_optim_wrapper',
 )
-VISUALIZERS = _child('visualizer', MMENGINE_VISUALIZERS, 'mmea.engine')
 
 
 def register_missing(

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from mmea import train
+from mmea.cli.compare import main
 from mmea.compare import runs
-from mmea.compare_attention import main
 
 MEMBERS = ('--members', 'none', 'NonLocal2d:reduction=1')
 SHORT = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')

@@ -6,6 +6,8 @@ import json
 import pickle
 import re
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -234,6 +236,22 @@ default_hooks = dict(checkpoint=dict(interval=25))
 """
 
 
+def test_mmdets_own_tool(detection):
+    """It imports mmdet first; the config brings mmea and the ops."""
+    import mmdet
+
+    Path('masks.py').write_text(MASK_RCNN)
+    tool = Path(mmdet.__file__).parent / '.mim/tools/train.py'
+    options = ('--cfg-options', 'train_cfg.max_iters=1')
+    subprocess.run(
+        [sys.executable, tool, 'masks.py', '--work-dir', 'work', *options,
+         'default_hooks.checkpoint.interval=1'],
+        check=True,
+    )  # fmt: skip
+    state = load_checkpoint('work/iter_1.pth')['state_dict']
+    assert state['roi_head.mask_head.conv_logits.bias'].shape == (2,)
+
+
 def average_precision(predictions, kind):
     """AP and AP50 by pycocotools."""
     from pycocotools.coco import COCO
@@ -286,6 +304,8 @@ def test_boxes_masks_and_result_files(detection, run):
 KILLER = """
 import os
 import signal
+import subprocess
+import sys
 
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook

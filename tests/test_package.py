@@ -18,11 +18,12 @@ CONFIGS = ROOT / 'configs'
 OPENMMLAB = ('mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
 HEAVY = ('torch', 'torchvision', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
 
-# Low to high. What is not named here (train, test, and whatever else the
-# tools call) stands on top: it may import all, and nothing below imports it.
+# Low to high. What is not named here (cli, compare, train, test) stands on
+# top: it may import all, and nothing below imports it.
 FLOORS = {
-    '__init__': -1,
     'errors': 0,
+    'mmcv_ops': 0,
+    '__init__': 0,
     'measure': 0,
     'registry': 0,
     'ops': 1,
@@ -81,12 +82,17 @@ def floor(name):
     package, _, rest = name.partition('.')
     if package != 'mmea' or not rest or rest in mmea.__all__:
         return -1
+    if rest.endswith('.__main__'):  # a door to the command line
+        return TOP
     return FLOORS.get(rest.split('.')[0], TOP)
 
 
 def test_light_import():
-    package, registry = imported_one_by_one('mmea', 'mmea.registry')
-    assert not package & {'numpy', *HEAVY, *OPENMMLAB}
+    package, command, registry = imported_one_by_one(
+        'mmea', 'mmea.cli.train', 'mmea.registry'
+    )
+    for light in (package, command):
+        assert not light & {'numpy', *HEAVY, *OPENMMLAB}
     assert not registry & set(HEAVY)
     # The layers import the ops.
     (layers,) = imported_one_by_one('mmea.layers')
@@ -243,12 +249,15 @@ def test_segmentation_extra_needs_no_compiled_ops(setup_cfg):
 def test_extras_fit_together(setup_cfg):
     """One pin for each package, and every extra that an error names."""
     extras = setup_cfg['options.extras_require']
-    onedl = [
-        line.split('==')
-        for extra in ('onedl', 'onedl-det', 'cls')
-        for line in extras[extra].split()
-    ]
-    assert len(dict(onedl)) == len({tuple(pin) for pin in onedl}) == 5
+    for stack, number in [
+        (('onedl', 'onedl-det', 'cls'), 5),
+        (('openmmlab', 'openmmlab-lite'), 5),
+    ]:
+        lines = [line for extra in stack for line in extras[extra].split()]
+        pins = {tuple(line.split('==')) for line in lines if '==' in line}
+        assert len({name for name, _ in pins}) == len(pins) == number
+        # Their ops take the place of compiled ones.
+        assert lines.count('torchvision') == len(stack)
     named = {
         name for text in EXTRAS.values() for name in text.split('"')[1::2]
     }

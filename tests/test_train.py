@@ -84,6 +84,19 @@ def test_amp_refuses_another_wrapper(train, capsys):
         train('--amp', '--cfg-options', 'optim_wrapper.type=Zero')
 
 
+def test_mmsegs_own_tool(project):
+    """The config brings mmea, and the ops where mmseg needs them."""
+    import mmseg
+
+    tool = Path(mmseg.__file__).parent / '.mim/tools/train.py'
+    options = ('--cfg-options', 'train_cfg.max_iters=2')
+    subprocess.run(
+        [sys.executable, tool, 'tiny.py', '--work-dir', 'work', *options],
+        check=True,
+    )
+    assert 'decode_head.attention.key_memory' in weights('work/iter_2.pth')
+
+
 DEMO = ('ea_fpn_ade20k.py', '--demo', '--cfg-options')
 
 

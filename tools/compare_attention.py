@@ -1,5 +1,5 @@
 """Compare attention layers; ``--help`` lists the options."""
 
-from mmea.compare_attention import main
+from mmea.cli.compare import main
 
 main()

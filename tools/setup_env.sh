@@ -2,13 +2,14 @@
 # Set up what a make target needs: tools/setup_env.sh LEVEL
 #
 #   tools  ruff and build, for `make lint` and `make wheel`
-#   demo   torch, segmentation and mmea itself, nothing that needs a compiler
-#   test   the same with mmcv's compiled ops, detection and the test tools, on
-#          onedl classification too
+#   demo   torch, the stack and mmea itself
+#   test   the test tools too
 #
 # From the environment:
-#   STACK   onedl (default, in .venv) or openmmlab (stock, in .venv-openmmlab;
-#           its mmseg does not import without compiled ops: demo means test)
+#   STACK   onedl (default, in .venv) or openmmlab (stock, in .venv-openmmlab)
+#   OPS     torchvision (default), or compiled: build mmcv's ops, which takes a
+#           C++ compiler and a quarter of an hour, in an environment of their
+#           own, .venv-compiled or .venv-openmmlab-compiled
 #   PYTHON  the interpreter to make the environment with
 #   TORCH   the torch and torchvision to install, a pair that fits
 #
@@ -21,20 +22,25 @@ die() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
 
 level=${1:-demo}
 stack=${STACK:-onedl}
+ops=${OPS:-torchvision}
 read -ra torch <<<"${TORCH:-torch==2.12.1 torchvision==0.27.1}"
 # mmengine and the ops' build need pkg_resources, gone in setuptools 82.
 setuptools='setuptools>=77.0.3,<82'
 
-case $stack in
-  onedl) venv=.venv mmcv=onedl-mmcv extras=onedl ;;
-  openmmlab) venv=.venv-openmmlab mmcv=mmcv extras=openmmlab ;;
+case $stack-$ops in
+  onedl-*) venv=.venv mmcv=onedl-mmcv extras=onedl,onedl-det,cls ;;
+  openmmlab-torchvision) venv=.venv-openmmlab extras=openmmlab-lite ;;
+  openmmlab-*) venv=.venv-openmmlab mmcv=mmcv extras=openmmlab ;;
   *) die "STACK must be onedl or openmmlab, got '$stack'" ;;
 esac
-case $stack-$level in
-  *-tools | onedl-demo) ;;
-  openmmlab-demo) level='test' ;;
-  onedl-test) extras=onedl,onedl-det,cls ;;
-  openmmlab-test) ;;
+case $ops in
+  torchvision) ;;
+  compiled) venv=$venv-compiled ;;
+  *) die "OPS must be torchvision or compiled, got '$ops'" ;;
+esac
+case $level in
+  tools | demo) ;;
+  test) extras=$extras,dev ;;
   *) die "the level must be tools, demo or test, got '$level'" ;;
 esac
 
@@ -81,6 +87,10 @@ make_venv() {
   pip --version >/dev/null 2>&1 || "$python" -m ensurepip
 }
 
+install_all() {
+  pip install "${torch[@]}" "$setuptools" wheel -e ".[$extras]" ||
+    die 'the installation failed, see above'
+}
 # The folder name of a compiled mmcv: all that its binary depends on.
 ops_key() {
   "$python" - "$1" <<'PY'
@@ -115,13 +125,11 @@ ops_work() { "$python" -c 'import torch, mmcv._ext, mmcv.ops' 2>/dev/null; }
 build_ops() {
   local pin=$1 key=$2 jobs mem log=$wheels/$2.log part line start=$SECONDS
   command -v "${CXX:-c++}" >/dev/null ||
-    die "mmcv's ops are compiled once, and there is no C++ compiler. Install" \
-      "one (Debian, Ubuntu: apt install g++; or name it in CXX)." \
-      "make demo works without."
+    die "OPS=compiled needs a C++ compiler. Install one (Debian, Ubuntu:" \
+      "apt install g++; or name it in CXX), or leave OPS out."
   [[ -f $("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]] ||
-    die "mmcv's ops are compiled once, and Python's headers are missing." \
-      "Install them (Debian, Ubuntu: apt install python3-dev)." \
-      "make demo works without."
+    die "OPS=compiled needs Python's headers. Install them (Debian," \
+      "Ubuntu: apt install python3-dev), or leave OPS out."
   # A compiler process takes up to 2 GB.
   jobs=$(nproc)
   mem=$(awk '/MemAvailable/ {print int($2 / 2097152)}' /proc/meminfo)
@@ -162,8 +170,7 @@ build_ops() {
 install_full() {
   # First and by force: an mmcv without ops would satisfy the extras' pin.
   pip install --force-reinstall --no-deps "$1"/*.whl || return
-  pip install "${torch[@]}" "$setuptools" -e ".[$extras,dev]" ||
-    die 'the installation failed, see above'
+  install_all
   ops_work
 }
 
@@ -209,16 +216,14 @@ fi
 make_venv
 if [[ $level == tools ]]; then
   pip install build wheel "$setuptools" "$(grep -oE 'ruff==[0-9.]+' setup.cfg)"
-else
-  say "Installing torch (about 5 GB on disk, the largest part)"
+elif [[ $ops == compiled ]]; then
+  # The ops' build needs torch.
   pip install "${torch[@]}" "$setuptools" wheel
-  if [[ $level == demo ]]; then
-    say 'Installing mmea and the segmentation stack'
-    pip install "${torch[@]}" "$setuptools" -e ".[$extras]"
-  else
-    install_with_ops
-    stamp demo >"$venv/.mmea-demo"
-  fi
+  install_with_ops
+else
+  say "Installing torch, the stack and mmea (about 6 GB on disk)"
+  install_all
 fi
+[[ $level != test ]] || stamp demo >"$venv/.mmea-demo"
 stamp "$level" >"$venv/.mmea-$level"
 say "$venv is ready"

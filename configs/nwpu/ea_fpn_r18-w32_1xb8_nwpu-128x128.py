@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 # Small enough to train it with every attention of the family:
-# tools/compare_attention.py. The merged map has 32 x 32 tokens.
+# mmea compare. The merged map has 32 x 32 tokens.
 randomness = dict(seed=0)
 model = dict(
     data_preprocessor=dict(size=(128, 128)),

@@ -1,1 +1,1 @@
-"""What :mod:`mmea.compare_attention` is made of."""
+"""``mmea compare``: attention layers side by side."""

@@ -1,42 +1,4 @@
-"""What runs a training: hooks, metrics, checkpoints, the launch."""
+"""What runs a training: hooks, metrics, checkpoints, the launch.
 
-import warnings
-
-from mmea.registry import METRICS, register_missing
-
-from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
-from .hooks import (
-    ClsPictureHook,
-    DetPictureHook,
-    PartitionHook,
-    SegLabelCheckHook,
-    SegPictureHook,
-)
-
-try:
-    with warnings.catch_warnings():
-        # onedl's mmdet misses an optional package, and says so to everyone.
-        warnings.filterwarnings('ignore', message='faster_coco_eval')
-        from .present_coco_metric import PresentCocoMetric
-except ImportError as error:
-    (PresentCocoMetric,) = register_missing(
-        METRICS, ['PresentCocoMetric'], 'mmdet', error
-    )
-
-try:
-    from .present_iou_metric import PresentIoUMetric
-except ImportError as error:
-    (PresentIoUMetric,) = register_missing(
-        METRICS, ['PresentIoUMetric'], 'mmseg', error
-    )
-
-__all__ = [
-    'CPUAmpOptimWrapper',
-    'ClsPictureHook',
-    'DetPictureHook',
-    'PartitionHook',
-    'PresentCocoMetric',
-    'PresentIoUMetric',
-    'SegLabelCheckHook',
-    'SegPictureHook',
-]
+Nothing is imported here: reading a checkpoint needs no evaluation of mmdet.
+"""

@@ -1,17 +1,13 @@
-"""From a command line to a Runner: what train and test share."""
+"""From the name of a config to a Runner."""
 
-import argparse
-import functools
-import gc
 import importlib
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import mmengine.dist as dist
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -24,127 +20,59 @@ from mmea.errors import EXTRAS, UserError
 __all__ = [
     'build_runner',
     'check_packages',
-    'command',
-    'make_parser',
+    'load_config',
     'prepare_data',
-    'read_config',
 ]
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """The arguments that train and test have in common."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        'config', help='path of a config, or the name of one mmea ships'
-    )
-    parser.add_argument(
-        '--work-dir',
-        help='folder of logs and checkpoints (default: work_dirs/CONFIG, '
-        'with --demo work_dirs/CONFIG_demo, with --swap-attention '
-        'mmea.X work_dirs/CONFIG_X)',
-    )
-    parser.add_argument(
-        '--demo',
-        action='store_true',
-        help='use small scenes that mmea renders, a light backbone and a '
-        'short schedule: configs/_base_/demo says what changes',
-    )
-    parser.add_argument(
-        '--swap-attention',
-        metavar='TYPE',
-        help='replace non-local blocks and self-attention of the model by '
-        'this layer, such as mmea.ExternalAttention2d; model.rules.0.target '
-        'of --cfg-options sets its arguments',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override single settings, such as '
-        'model.decode_head.attention.num_slots=32',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='who started the processes (default: none, one process)',
-    )
-    # torch's older launcher passes it; torchrun sets the environment.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
-    )
-    return parser
+def load_config(
+    name: str,
+    *,
+    demo: bool = False,
+    swap: str | None = None,
+    options: dict | None = None,
+    work_dir: str | None = None,
+) -> Config:
+    """Read a config as the commands train and test it.
 
+    Args:
+        name (str): Path of a config file, or the name of one mmea ships.
+        demo (bool): Apply what ``--demo`` changes. Default: False.
+        swap (str, optional): Attention that replaces the model's, as
+            ``--swap-attention`` names it.
+        options (dict, optional): Dotted keys and values to override.
+        work_dir (str, optional): Default: ``work_dirs/NAME``, with the
+            endings ``_demo`` and the layer of ``swap``.
 
-def command(main):
-    """Print a UserError as one line and exit with 1.
-
-    With ``MMEA_TRACEBACK=1`` in the environment its traceback is shown.
-    """
-
-    @functools.wraps(main)
-    def wrapped(argv: list[str] | None = None):
-        # custom_imports of a config find the modules of the project that it
-        # is launched from, also by tools/train.py.
-        sys.path.insert(0, os.getcwd())
-        try:
-            main(argv)
-            # No process leaves the group while another still writes.
-            dist.barrier()
-        except UserError as error:
-            if os.environ.get('MMEA_TRACEBACK'):
-                raise
-            sys.exit(f'error: {error}')
-        finally:
-            if torch.distributed.is_initialized():
-                # A model in DDP holds the group; it must go first, or gloo
-                # may abort the process while the interpreter ends.
-                gc.collect()
-                torch.distributed.destroy_process_group()
-
-    return wrapped
-
-
-def read_config(args: argparse.Namespace) -> Config:
-    """Read the config that the arguments name and apply them to it.
-
-    Order: the file, then ``--demo``, ``--swap-attention`` and
-    ``--cfg-options``; ``--work-dir`` and ``--launcher`` last.
+    Returns:
+        Config: The file, then demo, swap, options and work_dir applied in
+        this order.
 
     Raises:
         UserError: No such config, one without a demo, or one whose attention
             is swapped already.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = args.config
+    path = name
     if not Path(path).is_file():
         try:
-            path = mmea.config(path)
+            path = mmea.config(name)
         except ValueError as error:
-            raise UserError(
-                f'no config file {args.config}, and {error}'
-            ) from None
+            raise UserError(f'no config file {name}, and {error}') from None
     cfg = Config.fromfile(path)
-    if args.demo:
+    if demo:
         _apply_demo(cfg)
-    if args.swap_attention:
-        _swap_attention(cfg, args.swap_attention)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif args.demo or args.swap_attention or not cfg.get('work_dir'):
-        name = Path(path).stem + ('_demo' if args.demo else '')
-        if args.swap_attention:
+    if swap:
+        _swap_attention(cfg, swap)
+    if options:
+        cfg.merge_from_dict(options)
+    if work_dir:
+        cfg.work_dir = work_dir
+    elif demo or swap or not cfg.get('work_dir'):
+        stem = Path(path).stem + ('_demo' if demo else '')
+        if swap:
             # Its checkpoints are of another architecture.
-            name += '_' + args.swap_attention.rpartition('.')[2]
-        cfg.work_dir = os.path.join('work_dirs', name)
+            stem += '_' + swap.rpartition('.')[2]
+        cfg.work_dir = os.path.join('work_dirs', stem)
     return cfg
 
 
@@ -186,7 +114,7 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     """Check the surroundings of a config, then build its Runner.
 
     Args:
-        cfg (Config): As :func:`read_config` gives it.
+        cfg (Config): As :func:`load_config` gives it.
         loaders (str): Keys of the data loaders that will be used.
 
     Returns:
@@ -221,7 +149,7 @@ def prepare_data(cfg: Config, *loaders: str):
     """Render the demo's scenes, if the config is a demo's; check the data.
 
     Args:
-        cfg (Config): As :func:`read_config` gives it.
+        cfg (Config): As :func:`load_config` gives it.
         loaders (str): Keys of data loaders of the config.
 
     Raises:
@@ -233,23 +161,31 @@ def prepare_data(cfg: Config, *loaders: str):
 
 
 def check_packages(cfg: Config):
-    """Check that the package of a config's default scope is installed.
+    """Check that torch and the package of a config's default scope will do.
 
     Raises:
-        UserError: It cannot be imported.
+        UserError: torch is too old, or the package cannot be imported.
     """
+    try:
+        importlib.import_module('mmea.ops')
+    except ImportError as error:
+        raise UserError(str(error)) from error
     scope = cfg.get('default_scope')
     if scope in (None, 'mmengine', 'mmea'):
         return
     try:
         importlib.import_module(f'{scope}.models')
     except ImportError as error:
-        if 'mmcv._ext' in str(error):
-            raise UserError(
-                f"{scope} needs mmcv's compiled ops, and the installed mmcv "
-                'has none; build them once as docs/install.md shows '
-                '(in a checkout of mmea: make test)'
-            ) from error
+        if getattr(error, 'name', None) == 'mmcv._ext':
+            # Compiled for another torch, or none and no torchvision either.
+            fault = (
+                f"mmcv's compiled ops do not fit torch {torch.__version__} "
+                f'({error}); build them anew, or take an mmcv without ops, '
+                'as docs/install.md shows'
+                if error.path
+                else error
+            )
+            raise UserError(f'{scope} cannot be imported: {fault}') from error
         extra = EXTRAS.get(scope)
         raise UserError(
             f'the config needs {scope} (default_scope={scope!r}), which '
@@ -277,16 +213,15 @@ def _init_distributed(cfg: Config):
     mmengine's own launcher needs CUDA; on a CPU the group is gloo's, and DDP
     must not be given device ids.
     """
-    if cfg.launcher == 'none' or dist.is_distributed():
+    launcher = cfg.setdefault('launcher', 'none')
+    if launcher == 'none' or dist.is_distributed():
         return
     if get_device() != 'cpu':
-        dist.init_dist(
-            cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {})
-        )
+        dist.init_dist(launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
         return
-    if cfg.launcher != 'pytorch' or 'RANK' not in os.environ:
+    if launcher != 'pytorch' or 'RANK' not in os.environ:
         raise UserError(
-            f'--launcher {cfg.launcher} without a GPU: only torchrun starts '
+            f'--launcher {launcher} without a GPU: only torchrun starts '
             'processes on CPUs; use tools/dist_train.sh (--launcher pytorch)'
         )
     torch.distributed.init_process_group('gloo')

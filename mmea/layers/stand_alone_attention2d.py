@@ -193,8 +193,12 @@ class StandAloneAttention2d(AttentionBlock2d):
         if mask is not None:
             valid = mask.unsqueeze(1).to(out.dtype)
             out = out * valid
-        # A square over the border is divided by what is inside.
-        args = dict(kernel_size=self.stride, ceil_mode=True)
+        # A square over the border is divided by what is inside. There is no
+        # padding to count, but torch.compile (2.12) would divide the gradient
+        # by all of the square.
+        args = dict(
+            kernel_size=self.stride, ceil_mode=True, count_include_pad=False
+        )
         out = F.avg_pool2d(out, **args)
         if mask is None:
             return out

@@ -1,5 +1,14 @@
 """Functions on tensors. torch only."""
 
+import torch
+
+if torch.__version__ < '2.6':
+    # As after pip install --no-deps; later it would be some AttributeError.
+    raise ImportError(
+        f'mmea needs torch 2.6 or later, and this is {torch.__version__}; '
+        'make a new environment (docs/install.md), nothing has to be compiled'
+    )
+
 from .double_norm import double_norm
 from .external_attention import external_attention
 from .external_attention_block import BatchStats, external_attention_block

@@ -13,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 import mmea
-from mmea.engine.launch import make_parser, read_config
+from mmea.cli.common import load_config, make_parser
 from mmea.models import ExternalAttention2d, MultiheadExternalAttention
 
 FILLS = ('normal_', 'trunc_normal_', 'kaiming_normal_', 'kaiming_uniform_')
@@ -21,7 +21,7 @@ FILLS = ('normal_', 'trunc_normal_', 'kaiming_normal_', 'kaiming_uniform_')
 
 @lru_cache(None)
 def _read(*arguments):
-    return read_config(make_parser('').parse_args(arguments))
+    return load_config(make_parser('', '').parse_args(arguments))
 
 
 def load(*arguments):

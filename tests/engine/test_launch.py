@@ -68,8 +68,7 @@ def test_config_without_a_demo(fails, project):
 @pytest.mark.parametrize(
     ('scope', 'missing', 'words'),
     [
-        ('mmdet', 'mmdet', 'install the extra "onedl-det" or "openmmlab" of'),
-        ('mmdet', 'mmcv._ext', "mmdet needs mmcv's compiled ops"),
+        ('mmdet', 'mmdet', 'the extra "onedl-det" or "openmmlab-lite" of'),
         ('mmpretrain', 'mmpretrain', 'install the extra "cls" of mmea as'),
         ('mmpretrain', 'torchvision', "No module named 'torchvision'; inst"),
         ('mmpose', 'mmpose', 'install it as docs/install.md'),
@@ -88,8 +87,28 @@ def test_packages_that_are_not_there(
     monkeypatch.setattr(importlib, 'import_module', absent)
     message = fails('--cfg-options', f'default_scope={scope}')
     assert words in message and 'docs/install.md' in message
-    if missing != 'mmcv._ext':
-        assert f'needs {scope} (default_scope={scope!r})' in message
+    assert f'needs {scope} (default_scope={scope!r})' in message
+
+
+@pytest.mark.parametrize(
+    ('path', 'words'),
+    [
+        (None, 'mmdet cannot be imported: no torchvision; pip install it'),
+        ('x.so', "mmcv's compiled ops do not fit torch"),
+    ],
+)
+def test_ops_that_are_not_there(fails, monkeypatch, path, words):
+    real = importlib.import_module
+
+    def absent(name, *args):
+        if name == 'mmdet.models':
+            raise ModuleNotFoundError(
+                'no torchvision; pip install it', name='mmcv._ext', path=path
+            )
+        return real(name, *args)
+
+    monkeypatch.setattr(importlib, 'import_module', absent)
+    assert words in fails('--cfg-options', 'default_scope=mmdet')
 
 
 def test_launcher_without_its_environment(fails, monkeypatch):

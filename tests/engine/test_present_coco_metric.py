@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 
 evaluation = pytest.importorskip('mmdet.evaluation')
 
-from mmea.engine import PresentCocoMetric  # noqa: E402
+from mmea.engine.metrics import PresentCocoMetric  # noqa: E402
 
 NAMES = ('cat', 'dog', 'cow')
 

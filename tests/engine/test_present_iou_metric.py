@@ -5,7 +5,7 @@ pytest.importorskip('mmseg')
 
 
 def evaluate(pred, label, classes=('a', 'b', 'c', 'd')):
-    from mmea.engine import PresentIoUMetric
+    from mmea.engine.metrics import PresentIoUMetric
 
     metric = PresentIoUMetric(iou_metrics=['mIoU'])
     metric.dataset_meta = dict(classes=classes)

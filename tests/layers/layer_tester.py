@@ -12,6 +12,7 @@ class LayerTester:
 
     layer: type[nn.Module]
     kwargs: dict
+    compile_dtype = torch.float64
 
     def make(self, **more) -> nn.Module:
         torch.manual_seed(0)
@@ -129,18 +130,25 @@ class LayerTester:
         y.sum().backward()
         assert all(p.grad.isfinite().all() for p in layer.parameters())
 
-    def test_compiles_to_one_graph(self):
-        self.check_compiled('aot_eager', torch.float64)
-
-    def check_compiled(self, backend, dtype):
+    @pytest.mark.parametrize(
+        'backend',
+        [
+            'aot_eager',
+            pytest.param('inductor', marks=pytest.mark.slow),
+        ],
+    )
+    def test_compiles_to_one_graph(self, backend):
         layer = self.make_random(
             norm_layer=nn.BatchNorm2d, act_layer=nn.ReLU
-        ).to(dtype)
+        ).to(self.compile_dtype)
         torch._dynamo.reset()
         compiled = torch.compile(
             copy.deepcopy(layer), fullgraph=True, backend=backend
         )
-        xs = [self.input(dtype=dtype).requires_grad_() for _ in range(2)]
+        xs = [
+            self.input(dtype=self.compile_dtype).requires_grad_()
+            for _ in range(2)
+        ]
         outs = [f(x) for f, x in zip((layer, compiled), xs)]
         torch.testing.assert_close(*outs)
         for out in outs:

@@ -123,6 +123,8 @@ class TestCATTLayer:
 class TestCATT2d(MaskTester, LayerTester):
     layer = CATT2d
     kwargs = dict(in_channels=6, dictionary_size=5, num_heads=2)
+    # As in TestSelfAttention2d.
+    compile_dtype = torch.float32
 
     @pytest.mark.parametrize('shared', [False, True])
     def test_equals_the_formula(self, shared):

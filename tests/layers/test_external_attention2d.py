@@ -98,10 +98,6 @@ class TestPlainForm(MaskTester, LayerTester):
 class TestLowRankForm(TestPlainForm):
     kwargs = dict(in_channels=6, num_slots=5, form='low_rank')
 
-    @pytest.mark.slow
-    def test_compiles_with_inductor(self):
-        self.check_compiled('inductor', torch.float64)
-
     @pytest.mark.parametrize('train', [False, True])
     def test_compiles_with_a_mask(self, train):
         """No data-dependent shape, unlike the plain form's batch norm."""

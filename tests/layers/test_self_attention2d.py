@@ -10,12 +10,9 @@ from .layer_tester import LayerTester, MaskTester
 
 class TestSelfAttention2d(MaskTester, LayerTester):
     layer, kwargs = SelfAttention2d, dict(in_channels=6, num_heads=2)
-
-    @pytest.mark.slow
-    def test_compiles_with_inductor(self):
-        # In float64 it has no backward on a CPU, before the fix of
-        # https://github.com/pytorch/pytorch/issues/185539.
-        self.check_compiled('inductor', torch.float32)
+    # In float64 torch's inductor has no backward on a CPU, before the fix of
+    # https://github.com/pytorch/pytorch/issues/185539.
+    compile_dtype = torch.float32
 
     @pytest.mark.parametrize('num_heads', [1, 2, 4])
     def test_equals_the_formula(self, num_heads):

@@ -187,6 +187,19 @@ class TestStandAloneAttention2d(MaskTester, LayerTester):
         x = self.input(dtype=torch.float64)
         torch.testing.assert_close(compiled(x), layer(x))
 
+    @pytest.mark.slow
+    def test_stride_compiles_with_its_gradient(self):
+        """Squares over the border too; no backend but inductor erred."""
+        layer = self.make_random(stride=2, residual=False).double()
+        torch._dynamo.reset()
+        compiled = torch.compile(copy.deepcopy(layer), fullgraph=True)
+        xs = [
+            self.input(dtype=torch.float64).requires_grad_() for _ in range(2)
+        ]
+        for f, x in zip((layer, compiled), xs):
+            f(x).square().sum().backward()
+        torch.testing.assert_close(xs[0].grad, xs[1].grad)
+
     def test_reads_its_window_only(self):
         layer = self.make_random(kernel_size=5)
         x = self.input(1, 9, 9).requires_grad_()

@@ -13,7 +13,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmea.engine.launch import make_parser, read_config
+from mmea.engine.launch import load_config
 from mmea.models import EfficientAttention2d, build, padding
 from mmea.models.padding import current_mask, note_sizes
 from mmea.registry import MODELS
@@ -520,9 +520,8 @@ EANET = 'eanet/eanet_r50-d8_4xb4-160k_ade20k-512x512.py'
 )
 def test_type_from_the_command_line(config, name):
     pytest.importorskip('mmseg.models')
-    option = f'model.decode_head.attention.type=mmea.{name}'
-    args = make_parser('').parse_args([config, '--cfg-options', option])
-    cfg = read_config(args).model.decode_head
+    option = {'model.decode_head.attention.type': f'mmea.{name}'}
+    cfg = load_config(config, options=option).model.decode_head
     cfg.update(channels=8, norm_cfg=dict(type='BN'))
     with DefaultScope.overwrite_default_scope('mmseg'):
         head = MODELS.build(cfg)

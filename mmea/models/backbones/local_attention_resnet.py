@@ -143,4 +143,6 @@ def _attend_as(conv: nn.Conv2d, attention: dict) -> nn.Module:
     )
     if itself:
         return layer
-    return Sequential(layer, nn.AvgPool2d(stride, ceil_mode=True))
+    # count_include_pad: see StandAloneAttention2d, for torch.compile.
+    pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+    return Sequential(layer, pool)

@@ -16,9 +16,9 @@ class CaaMClassifier(BaseModel):
     """CaaM: classifiers of environments that are to agree.
 
     Training samples are parted into environments, in which a class goes with
-    different contexts (see :class:`mmea.engine.PartitionHook`). Each has a
-    classifier W_e, without bias, on the causal features of its samples; one
-    more classifier reads the mix of causal and spurious features::
+    different contexts (see :class:`mmea.engine.hooks.PartitionHook`). Each
+    has a classifier W_e, without bias, on the causal features of its samples;
+    one more classifier reads the mix of causal and spurious features::
 
         loss_env        = mean over e of CE(W_e causal)
         loss_invariance = w mean over e of (|W_e - mean W|_2 / |W_e|_1)^2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from mmea.engine import ClsPictureHook
+from mmea.engine.hooks import ClsPictureHook
 
 META = dict(classes=('cat, kitty', 'dog'))
 GREEN, RED = (0, 128, 0), (0, 0, 255)  # BGR

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmea.engine import DetPictureHook
+from mmea.engine.hooks import DetPictureHook
 
 structures = pytest.importorskip('mmdet.structures')
 

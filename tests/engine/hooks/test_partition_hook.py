@@ -9,8 +9,8 @@ from torch import nn
 
 pytest.importorskip('mmcv')
 
-from mmea.engine import PartitionHook
 from mmea.engine.checkpoint import load_checkpoint
+from mmea.engine.hooks import PartitionHook
 from mmea.errors import UserError
 
 NUMBER = 22

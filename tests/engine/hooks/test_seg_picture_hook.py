@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmea.engine import SegPictureHook
+from mmea.engine.hooks import SegPictureHook
 from mmea.train import main
 
 

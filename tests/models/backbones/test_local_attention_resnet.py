@@ -304,3 +304,20 @@ def test_errors(scope):
             stem_channels=64,
             radix=2,
         )
+
+
+@pytest.mark.slow
+def test_pooling_compiles_with_its_gradient(scope):
+    """Squares over the border: inductor divided them by all of the square."""
+    cfg = dict(type='mmea.EfficientAttention2d')
+    model = build(depth=26, attention=cfg, from_stage='C3')
+    pooled = model.layer2[0].conv2.double()
+    assert isinstance(pooled[1], nn.AvgPool2d)
+    compiled = torch.compile(pooled, fullgraph=True)
+    grads = []
+    for f in (pooled, compiled):
+        x = torch.linspace(-1, 1, 7 * 9).view(1, 1, 7, 9).double()
+        x = x.repeat(1, pooled[0].in_channels, 1, 1).requires_grad_()
+        f(x).square().sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads)

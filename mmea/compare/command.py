@@ -1,19 +1,14 @@
-"""Compare the members of the family: ``python -m mmea.compare_attention``.
+"""What ``mmea compare`` does with its arguments."""
 
-Writes a report of tables and plots: what each member costs on maps of growing
-size and, with a config, how well it does there, trained on the same data and
-seeds as the others.
-"""
-
-import argparse
 import os
 import signal
 import sys
+from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from rich.progress import Progress
 
@@ -28,22 +23,30 @@ from mmea.compare.members import (
 from mmea.compare.runs import Run, train_runs
 from mmea.engine.launch import (
     check_packages,
-    command,
+    load_config,
     prepare_data,
-    read_config,
 )
 from mmea.errors import UserError
 from mmea.measure import count_parameters
 
-__all__ = ['main']
+__all__ = ['compare']
 
 #: What the table of accuracies shows, of what an evaluation gives.
 METRICS = ('mIoU', 'coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1')
 
 
-@command
-def main(argv: list[str] | None = None):
-    args = _parse_args(argv)
+def compare(args: Namespace):
+    """Measure, train and write the report.
+
+    Args:
+        args (Namespace): Of :mod:`mmea.cli.compare`.
+
+    Raises:
+        UserError: A member or the config is wrong, or a run failed; the
+            report then holds the others.
+    """
+    if not args.members:
+        args.members = ([NONE] if args.config else []) + all_members()
     members = {text: parse_member(text) for text in args.members}
     text = ['# Comparison of attention layers', '']
     args.out.mkdir(parents=True, exist_ok=True)
@@ -66,64 +69,6 @@ def main(argv: list[str] | None = None):
             f'{run.error} ({run.log}); the report holds the others, and the '
             'same command tries again what is missing'
         )
-
-
-def _parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog='python -m mmea.compare_attention', description=__doc__
-    )
-    parser.add_argument(
-        'config',
-        nargs='?',
-        help='train this config with each member (default: costs only)',
-    )
-    parser.add_argument(
-        '--members',
-        nargs='+',
-        metavar='NAME[:KEY=VALUE,...]',
-        help='layers, such as ExternalAttention2d:num_slots=32 NonLocal2d; '
-        f'{NONE} is no attention (default: all layers on maps)',
-    )
-    parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/compare_attention')
-    )
-    cost = parser.add_argument_group('cost')
-    cost.add_argument('--no-cost', action='store_true', help='train only')
-    cost.add_argument('--channels', type=int, default=256)
-    cost.add_argument(
-        '--sizes',
-        type=int,
-        nargs='+',
-        default=[16, 32, 64, 128],
-        help='heights and widths of the maps in tokens',
-    )
-    cost.add_argument(
-        '--limit',
-        type=float,
-        default=10.0,
-        help='leave out steps that should take longer, in seconds',
-    )
-    train = parser.add_argument_group('training')
-    train.add_argument('--seeds', type=int, nargs='+', default=[0])
-    train.add_argument('--jobs', type=int, default=1, help='runs at a time')
-    train.add_argument('--demo', action='store_true', help='as in train')
-    train.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
-    )
-    # What read_config looks for too.
-    parser.set_defaults(
-        swap_attention=None, work_dir=None, launcher='none', local_rank=0
-    )
-    args = parser.parse_args(argv)
-    for name in ('channels', 'jobs', 'limit', 'sizes', 'seeds'):
-        values = getattr(args, name)
-        least = 0 if name == 'seeds' else 1e-9
-        for value in values if isinstance(values, list) else [values]:
-            if value < least:
-                raise UserError(f'--{name} must be positive, got {value}')
-    if not args.members:
-        args.members = ([NONE] if args.config else []) + all_members()
-    return args
 
 
 def _device() -> str:
@@ -169,7 +114,7 @@ def _compare_costs(args, members: dict[str, dict | None]) -> list[str]:
 
 
 def _make_runs(args, members: dict[str, dict | None]) -> list[Run]:
-    cfg = read_config(args)
+    cfg = load_config(args.config, demo=args.demo, options=args.cfg_options)
     loaders = [
         key for key in ('train_dataloader', 'val_dataloader') if cfg.get(key)
     ]
@@ -280,7 +225,3 @@ def _compare_accuracy(args, runs: list[Run]) -> list[str]:
         '![accuracy of each run](accuracy.png)',
         '',
     ]
-
-
-if __name__ == '__main__':
-    main()

@@ -1,9 +1,13 @@
 """Published state-dict names to ours."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ['SOURCES', 'convert']
 

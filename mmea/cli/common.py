@@ -1,0 +1,133 @@
+"""What commands share: arguments of a config, and how they end."""
+
+import argparse
+import functools
+import gc
+import os
+import sys
+
+from mmea.errors import UserError
+
+__all__ = ['DictAction', 'command', 'load_config', 'make_parser']
+
+
+class DictAction(argparse.Action):
+    """mmengine's action of the same name, imported when it is needed."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from mmengine.config import DictAction as Action
+
+        action = Action(self.option_strings, self.dest, nargs=self.nargs)
+        action(parser, namespace, values, option_string)
+
+
+def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Make a parser of the arguments that train and test have in common."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument(
+        'config', help='path of a config, or the name of one mmea ships'
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and checkpoints (default: work_dirs/CONFIG, '
+        'with --demo work_dirs/CONFIG_demo, with --swap-attention '
+        'mmea.X work_dirs/CONFIG_X)',
+    )
+    parser.add_argument(
+        '--demo',
+        action='store_true',
+        help='use small scenes that mmea renders, a light backbone and a '
+        'short schedule: configs/_base_/demo says what changes',
+    )
+    parser.add_argument(
+        '--swap-attention',
+        metavar='TYPE',
+        help='replace non-local blocks and self-attention of the model by '
+        'this layer, such as mmea.ExternalAttention2d; model.rules.0.target '
+        'of --cfg-options sets its arguments',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override single settings, such as '
+        'model.decode_head.attention.num_slots=32',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes (default: none, one process)',
+    )
+    # torch's older launcher passes it; torchrun sets the environment.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+    return parser
+
+
+def load_config(args: argparse.Namespace):
+    """Load the config that the arguments of :func:`make_parser` name."""
+    from mmea.engine import launch
+
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = launch.load_config(
+        args.config,
+        demo=args.demo,
+        swap=args.swap_attention,
+        options=args.cfg_options,
+        work_dir=args.work_dir,
+    )
+    cfg.launcher = args.launcher
+    return cfg
+
+
+def command(main):
+    """Print a UserError as one line and exit with 1.
+
+    With ``MMEA_TRACEBACK=1`` in the environment its traceback is shown.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None):
+        # custom_imports of a config find the modules of the project that it
+        # is launched from, also by tools/train.py.
+        sys.path.insert(0, os.getcwd())
+        try:
+            main(argv)
+            _wait_for_all()
+        except UserError as error:
+            if os.environ.get('MMEA_TRACEBACK'):
+                raise
+            sys.exit(f'error: {error}')
+        finally:
+            _leave_group()
+
+    return wrapped
+
+
+def _distributed():
+    """torch.distributed, if a process group was joined."""
+    torch = sys.modules.get('torch')
+    if torch and torch.distributed.is_initialized():
+        return torch.distributed
+    return None
+
+
+def _wait_for_all():
+    # No process leaves the group while another still writes.
+    if group := _distributed():
+        group.barrier()
+
+
+def _leave_group():
+    if group := _distributed():
+        # A model in DDP holds the group; it must go first, or gloo may abort
+        # the process while the interpreter ends.
+        gc.collect()
+        group.destroy_process_group()

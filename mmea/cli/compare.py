@@ -1,0 +1,69 @@
+"""``mmea compare [CONFIG]``: attention layers beside each other."""
+
+import argparse
+from pathlib import Path
+
+from mmea.cli.common import DictAction, command
+from mmea.errors import UserError
+
+__all__ = ['main']
+
+
+@command
+def main(argv: list[str] | None = None):
+    parser = argparse.ArgumentParser(
+        prog='mmea compare',
+        description='Compare attention layers: what each costs on maps of '
+        'growing size and, with a config, how well it does there, trained on '
+        'the same data and seeds as the others. Writes a report of tables '
+        'and plots.',
+    )
+    parser.add_argument(
+        'config',
+        nargs='?',
+        help='train this config with each member (default: costs only)',
+    )
+    parser.add_argument(
+        '--members',
+        nargs='+',
+        metavar='NAME[:KEY=VALUE,...]',
+        help='layers, such as ExternalAttention2d:num_slots=32 NonLocal2d; '
+        'none is no attention (default: all layers on maps)',
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/compare_attention')
+    )
+    cost = parser.add_argument_group('cost')
+    cost.add_argument('--no-cost', action='store_true', help='train only')
+    cost.add_argument('--channels', type=int, default=256)
+    cost.add_argument(
+        '--sizes',
+        type=int,
+        nargs='+',
+        default=[16, 32, 64, 128],
+        help='heights and widths of the maps in tokens',
+    )
+    cost.add_argument(
+        '--limit',
+        type=float,
+        default=10.0,
+        help='leave out steps that should take longer, in seconds',
+    )
+    train = parser.add_argument_group('training')
+    train.add_argument('--seeds', type=int, nargs='+', default=[0])
+    train.add_argument('--jobs', type=int, default=1, help='runs at a time')
+    train.add_argument('--demo', action='store_true', help='as in train')
+    train.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    args = parser.parse_args(argv)
+    for name in ('channels', 'jobs', 'limit', 'sizes', 'seeds'):
+        values = getattr(args, name)
+        least = 0 if name == 'seeds' else 1e-9
+        for value in values if isinstance(values, list) else [values]:
+            if value < least:
+                raise UserError(f'--{name} must be positive, got {value}')
+
+    from mmea.compare.command import compare
+
+    compare(args)

@@ -1,0 +1,110 @@
+"""``mmea test CONFIG CHECKPOINT``: evaluate a model."""
+
+from pathlib import Path
+
+from mmea.cli.common import command, load_config, make_parser
+from mmea.errors import UserError
+
+__all__ = ['main']
+
+# The metrics that write predictions to one file, by the config's scope.
+DUMPS = dict(mmdet='DumpDetResults', mmpretrain='DumpResults')
+
+
+@command
+def main(argv: list[str] | None = None):
+    parser = make_parser(
+        'mmea test', 'Evaluate a model of mmseg, mmdet or mmpretrain'
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='path of a checkpoint (default: the latest in the work dir)',
+    )
+    parser.add_argument(
+        '--out',
+        help='write the predictions: for mmseg a folder of label images, for '
+        'mmdet and mmpretrain a .pkl file',
+    )
+    parser.add_argument(
+        '--show-dir', help='write pictures of the predictions to this folder'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation, by the config's tta_model and "
+        'tta_pipeline',
+    )
+    args = parser.parse_args(argv)
+
+    from mmea.engine.checkpoint import (
+        check_checkpoint,
+        find_checkpoint,
+        use_safe_loading,
+    )
+    from mmea.engine.launch import build_runner
+
+    use_safe_loading()
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint or find_checkpoint(cfg.work_dir)
+    if cfg.load_from is None:
+        raise UserError(
+            f'no checkpoint in {cfg.work_dir}: name one after '
+            'the config, or train first'
+        )
+    if args.tta:
+        _use_tta(cfg)
+    if args.out:
+        _write_predictions(cfg, args.out)
+    if args.show_dir:
+        _draw_predictions(cfg, args.show_dir)
+    runner = build_runner(cfg, 'test_dataloader')
+    check_checkpoint(runner.model, cfg.load_from, partial=False)
+    runner.test()
+
+
+def _use_tta(cfg):
+    if not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
+        raise UserError(
+            f'--tta needs the keys tta_model and tta_pipeline in '
+            f'{cfg.filename}'
+        )
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+
+
+def _write_predictions(cfg, out: str):
+    scope = cfg.default_scope
+    if scope not in DUMPS:
+        cfg.test_evaluator['output_dir'] = out
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out must end in .pkl for {scope}, got {out}')
+    evaluators = cfg.test_evaluator
+    if isinstance(evaluators, dict):
+        evaluators = [evaluators]
+    cfg.test_evaluator = [
+        *evaluators,
+        dict(type=DUMPS[scope], out_file_path=out),
+    ]
+
+
+def _draw_predictions(cfg, show_dir: str):
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if not hook:
+        raise UserError(
+            '--show-dir needs default_hooks.visualization in the config '
+            "(mmseg's SegVisualizationHook, mmdet's DetVisualizationHook, "
+            "mmpretrain's VisualizationHook)"
+        )
+    hook.interval = 1  # every image
+    if cfg.default_scope == 'mmpretrain':
+        hook.enable = True
+        hook.out_dir = show_dir
+        return
+    hook.draw = True
+    if cfg.default_scope == 'mmdet':
+        # mmdet joins it to the work dir.
+        hook.test_out_dir = str(Path(show_dir).absolute())
+    else:
+        cfg.visualizer = dict(cfg.visualizer, save_dir=show_dir)

@@ -1,0 +1,74 @@
+"""``mmea train CONFIG``: train a model."""
+
+from mmea.cli.common import command, load_config, make_parser
+from mmea.errors import UserError
+
+__all__ = ['main']
+
+
+@command
+def main(argv: list[str] | None = None):
+    parser = make_parser(
+        'mmea train', 'Train a model of mmseg, mmdet or mmpretrain'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from a checkpoint, or from the latest in the work dir',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: on a GPU as the stack does it, on a CPU '
+        'bfloat16',
+    )
+    args = parser.parse_args(argv)
+
+    from mmea.engine.checkpoint import check_checkpoint, use_safe_loading
+    from mmea.engine.launch import build_runner
+
+    use_safe_loading()
+    cfg = load_config(args)
+    if args.amp:
+        _use_amp(cfg)
+    if args.resume:
+        _resume(cfg, args.resume)
+    runner = build_runner(cfg, 'train_dataloader', 'val_dataloader')
+    if cfg.get('load_from'):
+        check_checkpoint(
+            runner.model, cfg.load_from, partial=not cfg.get('resume')
+        )
+    runner.train()
+
+
+def _use_amp(cfg):
+    from mmengine.device import get_device
+
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind in ('AmpOptimWrapper', 'mmea.CPUAmpOptimWrapper'):
+        return
+    if kind != 'OptimWrapper':
+        raise UserError(
+            f'--amp replaces optim_wrapper.type=OptimWrapper, but it is '
+            f'{kind}; set an AMP wrapper in the config instead'
+        )
+    if get_device() == 'cpu':
+        wrapper.type = 'mmea.CPUAmpOptimWrapper'
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.loss_scale = 'dynamic'
+
+
+def _resume(cfg, resume: str):
+    from mmea.engine.checkpoint import find_checkpoint
+
+    cfg.resume = True
+    cfg.load_from = resume
+    if resume == 'auto':
+        cfg.load_from = find_checkpoint(cfg.work_dir)
+        if cfg.load_from is None:
+            cfg.resume = False  # or the Runner looks once more
+            print(f'No checkpoint in {cfg.work_dir}: starting anew')

@@ -1,0 +1,5 @@
+"""``python -m mmea.compare``, the same as ``mmea compare``."""
+
+from mmea.cli.compare import main
+
+main()

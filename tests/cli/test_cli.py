@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from configparser import ConfigParser
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import mmea
+from mmea import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize('name', cli.COMMANDS)
+def test_help_imports_nothing_heavy(name):
+    code = (
+        'import sys, mmea.cli\n'
+        'try:\n'
+        f'    mmea.cli.main(["{name}", "--help"])\n'
+        'except SystemExit as end:\n'
+        '    heavy = {"torch", "numpy", "mmengine"} & set(sys.modules)\n'
+        '    sys.exit(end.code or str(heavy or ""))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert f'usage: mmea {name}' in done.stdout
+    assert not done.stderr.strip()
+
+
+def test_every_command_is_there(capsys):
+    cli.main(['--help'])
+    out = capsys.readouterr().out
+    for name, what in cli.COMMANDS.items():
+        assert callable(
+            import_module(f'mmea.cli.{name.replace("-", "_")}').main
+        )
+        assert f'  {name}' in out and what in out
+    files = {p.stem for p in (ROOT / 'mmea/cli').glob('*.py')}
+    commands = {name.replace('-', '_') for name in cli.COMMANDS}
+    assert files == commands | {'__init__', 'common'}
+
+
+def test_version(capsys):
+    cli.main(['--version'])
+    assert capsys.readouterr().out == f'mmea {mmea.__version__}\n'
+
+
+def test_unknown_command():
+    with pytest.raises(SystemExit, match="'trian', did you mean 'train'"):
+        cli.main(['trian'])
+
+
+def test_arguments_reach_the_command():
+    with pytest.raises(SystemExit, match='no config file nothing.py'):
+        cli.main(['train', 'nothing.py'])
+
+
+@pytest.mark.parametrize(
+    ('door', 'name'),
+    [
+        ('-m mmea.train', 'train'),
+        ('-m mmea.test', 'test'),
+        ('-m mmea.compare', 'compare'),
+        ('-m mmea.convert', 'convert'),
+        ('tools/train.py', 'train'),
+        ('tools/test.py', 'test'),
+        ('tools/compare_attention.py', 'compare'),
+        ('tools/model_converters/convert.py', 'convert'),
+        ('tools/dataset_converters/coco_to_masks.py', 'coco-to-masks'),
+    ],
+)
+def test_other_doors(door, name):
+    done = subprocess.run(
+        [sys.executable, *door.split(), '--help'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(f'usage: mmea {name} ')
+    assert not done.stderr
+
+
+def test_console_command_is_declared():
+    setup = ConfigParser()
+    setup.read(ROOT / 'setup.cfg', encoding='utf-8')
+    scripts = setup['options.entry_points']['console_scripts']
+    assert scripts.strip() == 'mmea = mmea.cli:main'
