@@ -101,13 +101,17 @@ def safe(monkeypatch):
     use_safe_loading()
 
 
+def write_project(root: Path):
+    pytest.importorskip('mmseg')
+    write_images(root / 'data', 'training', 8)
+    write_images(root / 'data', 'validation', 3)
+    (root / 'tiny.py').write_text(CONFIG)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """The folder, which is the working directory too; config: tiny.py."""
-    pytest.importorskip('mmseg')
-    write_images(tmp_path / 'data', 'training', 8)
-    write_images(tmp_path / 'data', 'validation', 3)
-    (tmp_path / 'tiny.py').write_text(CONFIG)
+    write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

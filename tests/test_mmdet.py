@@ -215,7 +215,11 @@ MASK_RCNN = """
 _base_ = __import__('mmea').config(
     'nwpu/mask-rcnn_r18-w32_fpn_nwpu-256x256.py')
 model = dict(roi_head=dict(bbox_head=dict(num_classes=2),
-                           mask_head=dict(num_classes=2)))
+                           mask_head=dict(num_classes=2)),
+             # Few regions, for only the time depends on them.
+             train_cfg=dict(rpn_proposal=dict(max_per_img=50),
+                            rcnn=dict(sampler=dict(num=32))),
+             test_cfg=dict(rpn=dict(max_per_img=50)))
 pipeline = [dict(type='mmea.LoadImage'),
             dict(type='Resize', scale=(64, 64)),  # as they are
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -304,8 +308,6 @@ def test_boxes_masks_and_result_files(detection, run):
 KILLER = """
 import os
 import signal
-import subprocess
-import sys
 
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook

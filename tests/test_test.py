@@ -1,4 +1,5 @@
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -8,10 +9,24 @@ from PIL import Image
 
 from mmea import test, train
 
+from .conftest import call, write_project
+
+
+@pytest.fixture(scope='module')
+def project_with_work(tmp_path_factory):
+    root = tmp_path_factory.mktemp('trained')
+    write_project(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        call(train.main, 'tiny.py', '--work-dir', 'work')
+    return root
+
 
 @pytest.fixture
-def trained(project, run):
-    run(train.main, 'tiny.py', '--work-dir', 'work')
+def trained(project_with_work, tmp_path, monkeypatch, run):
+    """The command, in a copy of a project that was trained in work."""
+    shutil.copytree(project_with_work, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return partial(run, test.main, 'tiny.py')
 
 

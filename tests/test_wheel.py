@@ -179,13 +179,13 @@ def test_training_in_another_project(python, tmp_path):
         "    attention=dict(type='mmea.ExternalAttention2d'))\n"
     )
     slots = 'model.decode_head.attention.num_slots=32'
-    options = ('train_cfg.max_iters=2', slots)
-    python('-m', 'mmea.train', 'mine.py', '--cfg-options', *options)
+    length = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2')
+    options = ('--cfg-options', *length, slots)
+    assert 'mIoU' in python('-m', 'mmea.train', 'mine.py', *options)
     state = load_checkpoint(tmp_path / 'work_dirs/mine/iter_2.pth')
     memory = state['state_dict']['decode_head.attention.key_memory']
     assert memory.shape == (32, 8)
-    out = python('-m', 'mmea.test', 'mine.py', '--cfg-options', *options)
-    assert 'mIoU' in out
+    assert '--show-dir' in python('-m', 'mmea.test', '--help')
 
 
 def test_names_are_listed(python, source):
