@@ -4,7 +4,7 @@ STACK ?= onedl
 OPS ?= torchvision
 LEVEL ?= demo
 VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)$(if $(filter compiled,$(OPS)),-compiled)
-PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 export STACK OPS PYTHON TORCH
 
 .PHONY: help demo test test-slow test-install benchmark env lint format wheel clean distclean
@@ -21,11 +21,11 @@ demo:  ## set up .venv and train the main config on rendered scenes
 
 test:  ## set up all that the tests need and run those that are not slow
 	@bash tools/setup_env.sh test
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) --dist worksteal -m "not slow" $(ARGS)
 
 test-slow:  ## run the slow ones: demos to their targets, compilations, ...
 	@bash tools/setup_env.sh test
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) --maxschedchunk 1 -m slow $(ARGS)
 
 test-install:  ## install the wheel into empty environments and train there
 	@bash tools/setup_env.sh tools

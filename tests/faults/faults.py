@@ -560,8 +560,8 @@ FAULTS = [
     Fault(
         'memories-numbered-from-one',
         'mmea.convert.SOURCES',
-        "'eamlp_performer': _eamlp(0)",
-        "'eamlp_performer': _eamlp(1)",
+        "'eamlp_performer': Source(\n        _eamlp(0)",
+        "'eamlp_performer': Source(\n        _eamlp(1)",
         'tests/test_convert.py tests/models/backbones/test_eamlp.py',
     ),
     Fault(
