@@ -124,9 +124,8 @@ class TestNonLocal2d(MaskTester, LayerTester):
         )
 
     @pytest.mark.parametrize('mode', MODES)
-    @pytest.mark.parametrize('sub_sample', [False, True])
-    def test_every_mode_compiles_with_a_mask(self, mode, sub_sample):
-        layer = self.make_random(mode=mode, sub_sample=sub_sample).double()
+    def test_every_mode_compiles_with_a_mask(self, mode):
+        layer = self.make_random(mode=mode, sub_sample=True).double()
         torch._dynamo.reset()
         compiled = torch.compile(
             copy.deepcopy(layer), fullgraph=True, backend='aot_eager'

@@ -5,20 +5,16 @@ of the member, and a member nothing of its host.
 """
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-import mmea
 from mmea.engine.launch import load_config
-from mmea.models import EfficientAttention2d, build, build_attention, padding
+from mmea.models import EfficientAttention2d, build, padding
 from mmea.models.padding import current_mask, note_sizes
 from mmea.registry import MODELS
 
@@ -516,46 +512,6 @@ def test_another_size_is_refused(place, name, sizes, words):
 
 
 EANET = 'eanet/eanet_r50-d8_4xb4-160k_ade20k-512x512.py'
-
-
-def _shipped() -> dict[str, dict]:
-    """Every attention in the configs and their demos, each once."""
-    found = {}
-    for name in mmea.configs():
-        demo = 'demo_data' in Config.fromfile(mmea.config(name))
-        for with_demo in {False, demo}:
-            cfg = load_config(name, demo=with_demo)
-            for attention in _find(cfg.model.to_dict()):
-                found[json.dumps(attention, sort_keys=True)] = attention
-    return found
-
-
-def _find(node) -> list[dict]:
-    """Every value of a key ``attention``."""
-    if isinstance(node, dict):
-        own = [node['attention']] if 'attention' in node else []
-        return own + _find(list(node.values()))
-    if isinstance(node, (list, tuple)):
-        return [found for part in node for found in _find(part)]
-    return []
-
-
-def test_shipped_keys_fit_every_member():
-    """What ``--cfg-options ...attention.type=`` leaves in place."""
-    shipped = _shipped()
-    assert len(shipped) >= 4
-    keys = set()
-    x = torch.randn(2, 8, 5, 3, requires_grad=True)
-    for attention in shipped.values():
-        keys |= set(attention)
-        for name in MEMBERS:
-            layer = build_attention(dict(attention, type=f'mmea.{name}'), 8)
-            for key, type_ in (('norm_cfg', nn.Module), ('act_cfg', nn.ReLU)):
-                part = getattr(layer, key.removesuffix('_cfg'))
-                assert isinstance(part, type_) == (key in attention)
-            layer = revert_sync_batchnorm(layer)
-            assert layer(x).shape == x.shape
-    assert {'type', 'norm_cfg', 'act_cfg', 'zero_init'} <= keys
 
 
 @pytest.mark.parametrize(

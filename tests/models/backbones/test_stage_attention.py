@@ -18,19 +18,9 @@ FAMILY = {
     'ResNet': dict(depth=18, **SMALL),
     'ResNet-50': dict(depth=50, **SMALL),
     'ResNetV1d': dict(depth=18, **SMALL),
-    'ResNeXt': dict(
-        depth=50, groups=2, base_width=4, **{**SMALL, 'base_channels': 64}
-    ),
-    'Res2Net': dict(
-        depth=50, scales=4, base_width=26, **{**SMALL, 'base_channels': 64}
-    ),
-    'ResNeSt': dict(
-        depth=50,
-        groups=1,
-        radix=2,
-        base_width=4,
-        **{**SMALL, 'base_channels': 64},
-    ),
+    'ResNeXt': dict(depth=50, groups=2, base_width=4, **SMALL),
+    'Res2Net': dict(depth=50, scales=4, base_width=26, **SMALL),
+    'ResNeSt': dict(depth=50, groups=1, radix=2, base_width=4, **SMALL),
     'ResNetV1c': dict(depth=18, **SMALL),
 }
 SCOPES = dict(
