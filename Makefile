@@ -4,10 +4,10 @@ STACK ?= onedl
 OPS ?= torchvision
 LEVEL ?= demo
 VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)$(if $(filter compiled,$(OPS)),-compiled)
-PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test test-slow test-install benchmark env lint format wheel clean distclean
+.PHONY: help demo test test-slow faults test-install benchmark env lint format wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -21,11 +21,15 @@ demo:  ## set up .venv and train the main config on rendered scenes
 
 test:  ## set up all that the tests need and run those that are not slow
 	@bash tools/setup_env.sh test
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) --dist worksteal -m "not slow" $(ARGS)
 
 test-slow:  ## run the slow ones: demos to their targets, compilations, ...
 	@bash tools/setup_env.sh test
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) --maxschedchunk 1 -m slow $(ARGS)
+
+faults:  ## plant small faults, see that the tests catch each
+	@bash tools/setup_env.sh test
+	$(VENV)/bin/python -m tests.faults $(ARGS)
 
 test-install:  ## install the wheel into empty environments and train there
 	@bash tools/setup_env.sh tools

@@ -3,6 +3,7 @@
 import gc
 import os
 import runpy
+import socket
 from pathlib import Path
 
 import cv2
@@ -161,8 +162,15 @@ def processes():
     return torch.multiprocessing.get_context(method)
 
 
-def _call_ranked(rank, number, main, args):
-    address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='29573')
+def free_port() -> str:
+    """One that no other test, or checkout, listens on."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+def _call_ranked(rank, number, port, main, args):
+    address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(number), **address
     )
@@ -174,9 +182,10 @@ def run_apart(processes):
     """Call a command's main() in processes of its own; their exit codes."""
 
     def start(main, *args, number=1):
+        port = free_port()
         started = [
             processes.Process(
-                target=_call_ranked, args=(rank, number, main, args)
+                target=_call_ranked, args=(rank, number, port, main, args)
             )
             for rank in range(number)
         ]

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from mmea.convert import convert
+from mmea.convert import SOURCES, convert, list_sources
 from mmea.layers import (
     CATT2d,
     CATTLayer,
@@ -345,6 +347,16 @@ def test_command(tmp_path, run):
     block.load_state_dict(torch.load(new)['state_dict'])
     with pytest.raises(SystemExit, match='^error: no such checkpoint'):
         run(main, 'eanet_block', tmp_path / 'gone.pth', new)
+
+
+def test_sources_are_told_once():
+    table = list_sources()
+    assert table.count('\n') == len(SOURCES) + 1
+    # With what would compute something else in silence.
+    assert 'project=False, scale_position=False`' in table
+    assert '`LinearAttention2d` in that `mode`, with `compat=True`' in table
+    page = Path(__file__).parents[1] / 'docs/checkpoints.md'
+    assert f'\n{table}\n' in page.read_text(encoding='utf-8')
 
 
 def test_errors():

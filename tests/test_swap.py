@@ -739,6 +739,35 @@ class TestRules:
         report = swap_attention(model, ANY)
         assert 'pairwise mask' in left_because(report)['layer.self_attn']
 
+    def test_part_of_a_host_that_masks(self):
+        """The layers of text of Grounding DINO, not those of the image."""
+        name = 'mmdet.models.layers.transformer.grounding_dino_layers'
+        layers = pytest.importorskip(name)
+        cls = layers.GroundingDinoTransformerEncoder
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        for part in ('layers', 'text_layers'):
+            attn = MultiheadAttention(8, 2)
+            model.add_module(part, nn.ModuleList([Host(self_attn=attn)]))
+        report = swap_attention(model, ANY)
+        assert [s.name for s in report.replaced] == ['layers.0.self_attn']
+        reasons = left_because(report)
+        assert 'pairwise mask' in reasons['text_layers.0.self_attn']
+
+    def test_counting_leaves_the_modes(self):
+        """Of a model in training with a frozen norm."""
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), Host(a=NonLocal2d(8))
+        )
+        model[2].forward = lambda x: model[2].a(x)
+        model[1].eval()
+        before = model[1].running_mean.clone()
+        report = swap_attention(model, ANY, input_size=(4, 6))
+        assert all(macs > 0 for macs in report.macs)
+        assert [module.training for module in model] == [True, False, True]
+        assert model.training and model[2].a.training
+        assert torch.equal(model[1].running_mean, before)
+
     def test_attention_by_another_name(self):
         heads = pytest.importorskip('mmseg.models.decode_heads')
         for kind in ('EMAHead', 'PSAHead'):

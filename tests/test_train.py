@@ -15,6 +15,8 @@ from mmengine.config import Config
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.train import main
 
+from .conftest import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -203,7 +205,7 @@ def test_two_processes_equal_one(project):
         'optim_wrapper = dict(optimizer=dict(lr=0.002))\n'
         'train_cfg = dict(max_iters=10)\n'
     )
-    env = {**os.environ, 'PYTHON': sys.executable, 'PORT': '29571'}
+    env = {**os.environ, 'PYTHON': sys.executable, 'PORT': free_port()}
     args = ['ddp.py', '--work-dir']
     one = [sys.executable, ROOT / 'tools/train.py', *args, 'one']
     subprocess.run(one, check=True, env=env)

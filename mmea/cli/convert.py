@@ -11,17 +11,17 @@ __all__ = ['main']
 
 @command
 def main(argv: list[str] | None = None):
-    from mmea.convert import SOURCES, convert
+    from mmea.convert import SOURCES, convert, list_sources
 
     parser = argparse.ArgumentParser(
         prog='mmea convert',
-        description='Turn a published checkpoint into one of mmea. '
-        'docs/checkpoints.md says what each source is.',
+        description='Turn a published checkpoint into one of mmea.',
+        epilog=list_sources(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        'source', choices=sorted(SOURCES), metavar='source',
-        help=', '.join(sorted(SOURCES)),
-    )  # fmt: skip
+        'source', choices=SOURCES, metavar='source', help='one of those below'
+    )
     parser.add_argument('checkpoint', help='the published file')
     parser.add_argument('out', help='where to write ours')
     args = parser.parse_args(argv)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ['SOURCES', 'convert']
+__all__ = ['SOURCES', 'Source', 'convert', 'list_sources']
 
 # Each rule: a pattern for the whole published name, and ours. A memory is a
 # 1x1 Conv1d there, (out, in, 1); here it is (S, C).
@@ -67,7 +67,7 @@ _STAND_ALONE = (
     (r'rel_w', 'column_tables'),
 )
 # Keys and values are first put apart, and linear layers made 1x1
-# convolutions, by _PREPARE.
+# convolutions, by _prepare_halonet.
 _HALONET = (
     (r'to_q\.weight', 'query_proj.weight'),
     (r'to_k\.weight', 'key_proj.weight'),
@@ -205,35 +205,6 @@ _CATT_FUSED = (
     (r'fc\.(.*)', r'out_proj.\1'),
 )
 
-#: Source: its rules.
-SOURCES = {
-    'eanet_block': _BLOCK,
-    'ea_core': _CORE,
-    'eanet_head': _HEAD,
-    'eanet': _NET,
-    'non_local': _NON_LOCAL,
-    'efficient_attention': _EFFICIENT,
-    'linear_attention': _LINEAR,
-    'stand_alone_attention': _STAND_ALONE,
-    'halonet': _HALONET,
-    'timm_halo': _TIMM_HALO,
-    'elsa': _ELSA,
-    'eamlp_attention': _MULTIHEAD,
-    'eamlp_block': _EAMLP_BLOCK,
-    'eamlp_token_performer': _token_layer(0),
-    'eamlp_token_transformer': _token_layer(1),
-    'eamlp_performer': _eamlp(0),
-    'eamlp_transformer': _eamlp(1),
-    'caam_cbam': _CBAM,
-    'caam_attention': _CAUSAL,
-    'caam_block': _CAAM_BLOCK,
-    'caam_resnet': _CAAM_NET,
-    'caam_transformer_block': _CAAM_TRANSFORMER,
-    'catt_ft': _CATT_FT,
-    'catt_ft_same': _CATT_SAME,
-    'catt_ft_same_fused': _CATT_FUSED,
-}
-
 
 def _prepare_halonet(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """All keys, then all values, in one linear layer."""
@@ -288,12 +259,119 @@ def _prepare_fusion(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return new
 
 
-_PREPARE = {
-    'halonet': _prepare_halonet,
-    'timm_halo': _prepare_timm_halo,
-    'elsa': _prepare_elsa,
-    'catt_ft_same_fused': _prepare_fusion,
+class Source(NamedTuple):
+    """A published state_dict: how to rename it, what it is and becomes."""
+
+    rules: tuple[tuple[str, str], ...]
+    origin: str
+    target: str
+    prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+
+
+# Markdown, as docs/checkpoints.md and the command show it.
+#: What :func:`convert` knows, by name.
+SOURCES = {
+    'eanet': Source(
+        _NET,
+        "the whole EANet of the authors' segmentation code",
+        'the model of `configs/eanet/*voc12aug*`',
+    ),
+    'eanet_head': Source(_HEAD, 'EANet without its backbone', '`EAHead`'),
+    'eanet_block': Source(
+        _BLOCK,
+        "EANet's attention block",
+        '`ExternalAttention2d`, with a batch norm',
+    ),
+    'ea_core': Source(
+        _CORE, 'two memories `mk`, `mv`', '`key_memory`, `value_memory`'
+    ),
+    'non_local': Source(_NON_LOCAL, "mmcv's `NonLocal2d`", '`NonLocal2d`'),
+    'efficient_attention': Source(
+        _EFFICIENT,
+        "the authors' `EfficientAttention`",
+        '`EfficientAttention2d`',
+    ),
+    'linear_attention': Source(
+        _LINEAR,
+        "the authors' `PositionLinearAttention`, `ChannelLinearAttention`",
+        '`LinearAttention2d` in that `mode`, with `compat=True`',
+    ),
+    'stand_alone_attention': Source(
+        _STAND_ALONE,
+        "leaderj1001's `AttentionConv`",
+        '`StandAloneAttention2d`, with `channelwise=True`',
+    ),
+    'halonet': Source(
+        _HALONET,
+        "lucidrains' `HaloAttention`",
+        '`HaloAttention2d`',
+        _prepare_halonet,
+    ),
+    'timm_halo': Source(
+        _TIMM_HALO,
+        "timm's `HaloAttn`",
+        '`HaloAttention2d`, with `masked=False, project=False, '
+        'scale_position=False`',
+        _prepare_timm_halo,
+    ),
+    'elsa': Source(_ELSA, "the authors' `ELSA`", '`ELSA2d`', _prepare_elsa),
+    'eamlp_attention': Source(
+        _MULTIHEAD,
+        "the attention of EAMLP's blocks",
+        '`MultiheadExternalAttention`',
+    ),
+    'eamlp_block': Source(
+        _EAMLP_BLOCK, 'a block of EAMLP', "a block of `EAMLP`'s"
+    ),
+    'eamlp_token_performer': Source(
+        _token_layer(0),
+        "a layer of EAMLP's tokens-to-token module, of the published nets",
+        "that of `EAMLP`'s",
+    ),
+    'eamlp_token_transformer': Source(
+        _token_layer(1), 'the same of the other kind', "that of `EAMLP`'s"
+    ),
+    'eamlp_performer': Source(
+        _eamlp(0),
+        'the whole EAMLP with tokens of this kind, as published',
+        "mmpretrain's `ImageClassifier` with an `EAMLP` and a `LinearClsHead`",
+    ),
+    'eamlp_transformer': Source(
+        _eamlp(1), 'the same with tokens of the other kind', 'the same'
+    ),
+    'caam_cbam': Source(_CBAM, "CaaM's `CBAM`", '`CBAMGate2d`'),
+    'caam_attention': Source(
+        _CAUSAL, "CaaM's `Attention_ours`", '`CausalAttention`'
+    ),
+    'caam_block': Source(_CAAM_BLOCK, "CaaM's `BasicBlock`", '`CaaMBlock`'),
+    'caam_resnet': Source(
+        _CAAM_NET, "CaaM's `ResNet`, without a classifier", '`CaaMResNet`'
+    ),
+    'caam_transformer_block': Source(
+        _CAAM_TRANSFORMER, "CaaM's `Block_ours`", '`CaaMTransformerBlock`'
+    ),
+    'catt_ft': Source(
+        _CATT_FT,
+        '`BertLayer` of LXMERT + CATT, of this type',
+        '`CATTLayer`',
+    ),
+    'catt_ft_same': Source(
+        _CATT_SAME, 'the same of this type', '`CATTLayer`, with `shared=True`'
+    ),
+    'catt_ft_same_fused': Source(
+        _CATT_FUSED,
+        'the latter as `layer`, with a fusion `fc`',
+        '`CATT2d`',
+        _prepare_fusion,
+    ),
 }
+
+
+def list_sources() -> str:
+    """List :data:`SOURCES` as a table in Markdown."""
+    rows = [('source', 'from', 'to'), ('---', '---', '---')]
+    rows += [(f'`{k}`', s.origin, s.target) for k, s in SOURCES.items()]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
 def convert(
@@ -304,44 +382,8 @@ def convert(
     Args:
         state_dict (Mapping[str, Tensor]): Under its published names; a
             ``module.`` prefix of DataParallel is dropped.
-        source (str): Where it is from. ``eanet_block``: the block of EANet,
-            to :class:`mmea.layers.ExternalAttention2d` with a norm;
-            ``eanet_head``: EANet behind its backbone, to ``EAHead``;
-            ``eanet``: the whole EANet, to an ``EncoderDecoder`` with a
-            ``ResNetV1c`` and an ``EAHead``; ``ea_core``: the two memories
-            ``mk`` and ``mv`` of the bare operator. ``non_local``: mmcv's
-            ``NonLocal2d``, to :class:`mmea.layers.NonLocal2d`;
-            ``efficient_attention``: the authors' ``EfficientAttention``, to
-            :class:`mmea.layers.EfficientAttention2d`; ``linear_attention``:
-            the authors' ``PositionLinearAttention`` or
-            ``ChannelLinearAttention``, to
-            :class:`mmea.layers.LinearAttention2d` in that mode;
-            ``stand_alone_attention``: leaderj1001's ``AttentionConv``, to
-            :class:`mmea.layers.StandAloneAttention2d` with ``channelwise``,
-            or the same names with tables (heads, D / 2, K) or (D / 2, K);
-            ``halonet``: ``HaloAttention`` of lucidrains' halonet-pytorch, and
-            ``timm_halo``: timm's ``HaloAttn``, to
-            :class:`mmea.layers.HaloAttention2d`, the latter with
-            ``masked=False, project=False``. ``elsa``: the authors' ``ELSA``,
-            to :class:`mmea.layers.ELSA2d`. ``eamlp_attention``: the
-            attention of EAMLP's blocks, to
-            :class:`mmea.layers.MultiheadExternalAttention`;
-            ``eamlp_performer`` and ``eamlp_transformer``: the whole EAMLP
-            with these tokens (the published models have the first), to an
-            ``ImageClassifier`` with an ``EAMLP`` and a ``LinearClsHead``;
-            ``eamlp_block``, ``eamlp_token_performer`` and
-            ``eamlp_token_transformer``: its parts. ``caam_cbam``:
-            CaaM's ``CBAM``, to :class:`mmea.layers.CBAMGate2d`, and
-            ``caam_attention``: its ``Attention_ours``, to
-            :class:`mmea.layers.CausalAttention`; ``caam_block`` and
-            ``caam_resnet``: its ``BasicBlock`` and its ``ResNet`` without a
-            classifier, to ``CaaMBlock`` and ``CaaMResNet``, and
-            ``caam_transformer_block``: its ``Block_ours``, to
-            ``CaaMTransformerBlock``. ``catt_ft`` and
-            ``catt_ft_same``: the ``BertLayer`` of LXMERT + CATT of these
-            types, to :class:`mmea.layers.CATTLayer`, the latter with
-            ``shared``; ``catt_ft_same_fused``: the latter as ``layer`` with
-            a fusion ``fc``, to :class:`mmea.layers.CATT2d`.
+        source (str): What it is, a key of :data:`SOURCES`; those tell too
+            which layer or net takes the result, and with which arguments.
 
     Returns:
         dict[str, Tensor]: Under our names. Memories are (S, C),
@@ -358,11 +400,12 @@ def convert(
         name.removeprefix('module.'): value
         for name, value in state_dict.items()
     }
-    if source in _PREPARE:
-        state = _PREPARE[source](state)
+    found = SOURCES[source]
+    if found.prepare:
+        state = found.prepare(state)
     converted = {}
     for name, value in state.items():
-        new = _rename(name, SOURCES[source])
+        new = _rename(name, found.rules)
         if new is None:
             raise ValueError(
                 f'{name!r} is no name of {source!r}; choose another source '

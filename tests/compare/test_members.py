@@ -63,6 +63,9 @@ def test_config_with_replaces_every_attention_and_keeps_what_all_take():
     model = config_with(cfg, member).model
     assert model.decode_head.attention == dict(member, norm_cfg=norm)
     assert model.neck[1].attention == member
+    # But the member's own word is the last.
+    own = dict(member, norm_cfg=dict(type='GN', num_groups=2))
+    assert config_with(cfg, own).model.decode_head.attention == own
     model = config_with(cfg, None).model
     assert model.decode_head.attention is None
     assert model.neck[1].attention is None

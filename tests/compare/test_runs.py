@@ -78,6 +78,23 @@ def test_a_run_reads_what_was_logged(tmp_path):
     assert make_run(tmp_path).result == want
 
 
+def test_a_run_goes_on_from_its_own_folder(tmp_path, monkeypatch):
+    """Threads and GPU are those given; what was broken off is resumed."""
+    started = {}
+    monkeypatch.setattr(
+        runs.subprocess,
+        'Popen',
+        lambda *args, **kw: started.update(kw, a=args),
+    )
+    run = make_run(tmp_path)
+    run.start(threads=3, gpu=1)
+    config = str(tmp_path / 'config.py')
+    assert started['a'][0][1:] == ['-m', 'mmea.train', config, '--resume']
+    assert Config.fromfile(config).work_dir == str(tmp_path / 'work')
+    assert started['env']['OMP_NUM_THREADS'] == '3'
+    assert started['env']['CUDA_VISIBLE_DEVICES'] == '1'
+
+
 def test_a_run_without_an_evaluation(tmp_path):
     run = make_run(tmp_path)
     run._process = type('Ended', (), dict(poll=lambda self: 0))()

@@ -7,8 +7,8 @@ from PIL import Image
 
 from mmea.datasets import demo
 from mmea.datasets.demo import FIRST_VAL, MANIFEST, write_demo
-from mmea.datasets.layouts import CLASS_IDS, COCO_MIN_AREA
-from mmea.datasets.scenes import render_object, render_scene
+from mmea.datasets.layouts import CLASS_IDS, COCO_MIN_AREA, LAYOUTS
+from mmea.datasets.scenes import Scene, render_object, render_scene
 from mmea.datasets.worlds import scene_classes
 
 SMALL = dict(num_train=4, num_val=2, size=(40, 48))
@@ -109,6 +109,19 @@ def test_cityscapes_label_ids(tmp_path):
     assert (
         np.array(Image.open(f'{stem}_labelIds.png')) == table[labels]
     ).all()
+
+
+def test_cityscapes_ids_of_every_class(tmp_path):
+    """A picture of one pixel for each, in the order of the test above."""
+    labels = np.arange(10, dtype=np.uint8)[None]
+    scene = Scene(np.zeros((1, 10, 3), np.uint8), labels, [])
+    LAYOUTS['cityscapes'].write(tmp_path, 'val', 0, scene)
+    stem = tmp_path / 'gtFine/val/demo/demo_000000_000019_gtFine'
+    for kind, ids in (
+        ('labelIds', [7, 8, 11, 21, 22, 23, 24, 25, 26, 33]),
+        ('labelTrainIds', [0, 1, 2, 8, 9, 10, 11, 12, 13, 18]),
+    ):
+        assert np.array(Image.open(f'{stem}_{kind}.png')).tolist() == [ids]
 
 
 def test_voc_lists_and_palette(tmp_path):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from torch import nn
 
-from mmea.engine.check_data import check_data
+from mmea.engine.check_data import check_data, check_heads
 from mmea.errors import UserError
 
 
@@ -169,3 +170,24 @@ def test_data_sets_that_are_not_known(check):
     """Files of LVIS are read in another way."""
     assert check('', type='LVISV1Dataset') is None
     assert check('', backend_args=dict(backend='petrel')) is None
+
+
+def test_heads_without_classes_of_their_own(check):
+    """A class-agnostic head has one, whatever the data hold."""
+    assert check() is None  # writes the file
+    dataset = dict(
+        type='CocoDataset',
+        data_root='data',
+        ann_file='boxes.json',
+        metainfo=dict(classes=('cat', 'dog')),
+    )
+    cfg = Config(
+        dict(default_scope='mmdet', val_dataloader=dict(dataset=dataset))
+    )
+    model = nn.Module()
+    model.mask_head = nn.Module()
+    model.mask_head.num_classes = 1
+    with pytest.raises(UserError, match='mask_head.num_classes is 1.* has 2'):
+        check_heads(model, cfg, 'val_dataloader')
+    model.mask_head.class_agnostic = True
+    check_heads(model, cfg, 'val_dataloader')

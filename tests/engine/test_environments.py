@@ -93,6 +93,34 @@ def test_draw():
     assert logits.grad.sum(1).abs().max() < 1e-6
 
 
+def test_part_is_ascent_with_momentum():
+    """Step by step by hand; the best epoch's environments are taken."""
+    features, labels, _ = biased(60)
+    logits = 3 * features
+    risks = F.cross_entropy(logits, labels, reduction='none')
+    slopes = environments._slopes(logits, labels)
+    got = environments._part(
+        logits, labels, 3, 5, 20, torch.Generator().manual_seed(0)
+    )
+    generator = torch.Generator().manual_seed(0)
+    split = torch.empty(60, 3).normal_(generator=generator)
+    speed, scale, best = torch.zeros(60, 3), None, -torch.inf
+    for _ in range(5):
+        gains = []
+        for batch in environments._batches(60, 20, generator):
+            leaf = split.clone().requires_grad_()
+            share = environments._draw(leaf[batch], generator)
+            gain = environments._gain(share, risks[batch], slopes[batch])
+            scale = 50 / gain.item() if scale is None else scale
+            (grad,) = torch.autograd.grad(scale * gain, leaf)
+            speed = 0.9 * speed + grad
+            split = split + 0.1 * speed
+            gains.append(gain.item())
+        if sum(gains) > best:
+            best, want = sum(gains), split.argmax(1)
+    assert torch.equal(got, want)
+
+
 def test_half_precision_and_a_sure_classifier():
     """Risks of zero everywhere must not end in NaN."""
     labels = torch.arange(8) % 2

@@ -64,6 +64,16 @@ class TestCBAMGate2d(MaskTester, LayerTester):
             norm.running_var, 0.99 + 0.01 * z.var().view(1)
         )
 
+    def test_padding_is_no_maximum(self):
+        """Its zeros are the largest numbers where all others are negative."""
+        layer = self.make_random().eval()
+        x = -1 - self.input().abs()
+        mask = torch.zeros(2, 5, 7, dtype=torch.bool)
+        mask[:, :4, :5] = True
+        torch.testing.assert_close(
+            layer(x, mask)[..., :4, :5], layer(x[..., :4, :5])
+        )
+
     def test_equals_the_formula(self):
         layer = self.make_random(residual=False).double().eval()
         x = self.input(dtype=torch.float64)

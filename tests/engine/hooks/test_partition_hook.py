@@ -150,6 +150,19 @@ def test_refresh_and_resume(runner, tmp_path):
         ).train()
 
 
+def test_epochs_of_the_refreshes(runner):
+    """``begin``, then every ``interval``, counted from ``begin``."""
+    epochs = []
+
+    class Counter(PartitionHook):
+        def _collect(self, runner):
+            epochs.append(runner.epoch)
+            return super()._collect(runner)
+
+    runner(Counter(interval=2, begin=1, search_epochs=1), epochs=6).train()
+    assert epochs == [1, 3, 5]
+
+
 def test_a_refresh_leaves_the_model_alone(runner):
     hook = Recorder(begin=0, search_epochs=1)
     run = runner(hook)

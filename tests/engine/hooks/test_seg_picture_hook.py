@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 
 from mmea.engine.hooks import SegPictureHook
 from mmea.train import main
@@ -62,6 +63,18 @@ def test_without_ground_truth(project):
     green = np.all(picture == (0, 200, 0), -1)
     assert green[:, 2 * green.shape[1] // 3 :].sum() > 10_000
     assert not green[:200, : 2 * green.shape[1] // 3].any()
+
+
+def test_each_evaluation_has_pictures_of_its_own():
+    hook = SegPictureHook(num_images=2)
+    for epoch in range(2):
+        hook.before_val_epoch(None)
+        for i in range(3):
+            sample = BaseDataElement(metainfo=dict(img_path=(epoch, i)))
+            hook.after_val_iter(None, i, outputs=[sample])
+        assert [s.img_path for s in hook.samples] == [(epoch, 0), (epoch, 1)]
+    hook.before_test_epoch(None)
+    assert not hook.samples
 
 
 def test_needs_an_image():

@@ -157,6 +157,17 @@ def test_initialisation_and_what_a_host_does_to_it():
         assert not gate.token_conv.weight.eq(3).any()
 
 
+def test_a_second_call_keeps_what_was_loaded(tmp_path):
+    state = {n: torch.rand_like(p) for n, p in build().named_parameters()}
+    path = str(tmp_path / 'net.pth')
+    torch.save(dict(state_dict=state), path)
+    net = build(init_cfg=dict(type='Pretrained', checkpoint=path))
+    for _ in range(2):
+        net.init_weights()
+        for name, value in state.items():
+            assert torch.equal(net.state_dict()[name], value), name
+
+
 def test_weights_of_a_plain_resnet_load():
     resnet = pytest.importorskip('mmpretrain.models').ResNet
     plain = resnet(18, base_channels=4, stem_channels=4)

@@ -221,6 +221,24 @@ def test_frozen_stages(scope, frozen):
     assert not model.layer4[0].norm2.training
 
 
+def test_frozen_before_train_is_called(scope):
+    """The optimiser, and DDP, are made before."""
+    model = MODELS.build(
+        dict(
+            type='mmea.LocalAttentionResNet',
+            depth=26,
+            attention=attention(),
+            from_stage='C2',
+            attention_stem=True,
+            frozen_stages=1,
+            **SMALL,
+        )
+    )
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert not any(n.startswith(('conv1.', 'layer1.')) for n in trained)
+    assert any(n.startswith('layer2.0.conv2.') for n in trained)
+
+
 def test_with_cp_changes_nothing(scope):
     grads = []
     for with_cp in (False, True):
