@@ -45,6 +45,11 @@ randomness = dict(seed=0)
 """
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the commands, which take longest: none is left for last."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 def write_images(root: Path, split: str, number: int):
     """ADE20K's layout: class 1 is dark, class 2 bright, 0 is ignored."""
     rng = np.random.default_rng(number)
