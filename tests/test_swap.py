@@ -24,7 +24,7 @@ from torch import nn
 from mmea import swap, test, train
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.models import ExternalAttention2d, MultiheadExternalAttention
-from mmea.models.padding import note_sizes
+from mmea.models.padding_mask import note_sizes
 from mmea.swap import TokenAttention, swap_attention
 
 EA = dict(type='mmea.ExternalAttention2d', num_slots=4)

@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ._checks import check_positive
+from ._norms import masked_norm
+
 __all__ = ['AttentionBlock2d']
 
 
@@ -186,33 +189,3 @@ class AttentionBlock2d(nn.Module):
         return (
             f'{channels}, residual={self.residual}, zero_init={self.zero_init}'
         )
-
-
-def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """Hand a norm the valid tokens and nothing else; zeros elsewhere."""
-    out = torch.zeros_like(x)
-    if isinstance(norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)):
-        # Statistics of each image.
-        for i, valid in enumerate(mask):
-            if valid.any():
-                tokens = x[i][:, valid]  # (C, M)
-                normed = norm(tokens[None, :, :, None])[0, :, :, 0]
-                out[i][:, valid] = normed.to(x.dtype)
-    elif mask.any():
-        # Statistics of the batch, or none over tokens: a batch of tokens.
-        tokens = x.movedim(1, -1)[mask]  # (M, C)
-        normed = norm(tokens[:, :, None, None])[:, :, 0, 0]
-        out.movedim(1, -1)[mask] = normed.to(x.dtype)
-    return out
-
-
-def check_positive(**sizes: int):
-    """Raise a ValueError for the first size that is no int of 1 or more."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f'{name} must be an int >= 1, got {name}={size}')
-
-
-def pick_heads(channels: int) -> int:
-    """The largest number of heads up to 8 that divides the channels."""
-    return max(heads for heads in range(1, 9) if channels % heads == 0)

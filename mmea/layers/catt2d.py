@@ -3,7 +3,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .attention_block2d import AttentionBlock2d, check_positive, pick_heads
+from ._checks import check_positive, pick_heads
+from .attention_block2d import AttentionBlock2d
 from .catt_layer import CATTLayer
 
 __all__ = ['CATT2d']

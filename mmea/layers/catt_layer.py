@@ -1,7 +1,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention_block2d import check_positive
+from ._checks import check_positive
 
 __all__ = ['CATTLayer']
 

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from .attention_block2d import check_positive
+from ._checks import check_positive
 from .cbam_gate2d import CBAMGate2d
 
 __all__ = ['CausalPair2d']

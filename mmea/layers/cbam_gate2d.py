@@ -3,7 +3,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .attention_block2d import AttentionBlock2d, check_positive, masked_norm
+from ._checks import check_positive
+from ._norms import masked_norm
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['CBAMGate2d']
 

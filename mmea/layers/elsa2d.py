@@ -7,7 +7,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mmea.ops import local_sum
 
-from .attention_block2d import AttentionBlock2d, check_positive, pick_heads
+from ._checks import check_positive, pick_heads
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['ELSA2d']
 

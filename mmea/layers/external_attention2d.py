@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable
 from functools import partial
 
@@ -8,18 +7,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mmea.ops import external_attention, low_memory_block, low_rank_block
 
-from . import batch_norm
-from .attention_block2d import AttentionBlock2d, check_positive
+from . import _norms
+from ._checks import check_form, check_positive, has_hooks
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['ExternalAttention2d']
-
-FORMS = ('auto', 'plain', 'low_rank')
-_HOOKS = (
-    '_forward_pre_hooks',
-    '_forward_hooks',
-    '_backward_pre_hooks',
-    '_backward_hooks',
-)
 
 
 class ExternalAttention2d(AttentionBlock2d):
@@ -185,7 +177,7 @@ class ExternalAttention2d(AttentionBlock2d):
         if self.norm is None or self.deployed:
             return self.norm is None
         return (
-            batch_norm.is_plain(self.norm)
+            _norms.is_plain(self.norm)
             and not has_hooks(self.norm)
             and self.out_proj.bias is None
         )
@@ -233,7 +225,7 @@ class ExternalAttention2d(AttentionBlock2d):
             key, value, bias, weight = self._fold(norm)
         group = None
         if weight is not None:
-            group = batch_norm.sync_group(norm)
+            group = _norms.sync_group(norm)
             if group is None and x[:, 0].numel() == 1:
                 raise ValueError(
                     'a batch norm in training needs more than one token, got '
@@ -256,7 +248,7 @@ class ExternalAttention2d(AttentionBlock2d):
             block = partial(checkpoint, block, use_reentrant=False)
         out, stats = block(x.flatten(2), key, value, bias, weight)
         if stats is not None:
-            batch_norm.update_running(norm, stats)
+            _norms.update_running(norm, stats)
         return out.unflatten(2, x.shape[2:])
 
     def _fold(
@@ -292,11 +284,11 @@ class ExternalAttention2d(AttentionBlock2d):
         value = value @ self.out_proj.weight.flatten(1).to(full).t()
         if norm is None:
             return key, value, self.out_proj.bias, None
-        if batch_norm.uses_batch(norm):
+        if _norms.uses_batch(norm):
             ones = value.new_ones(self.in_channels)
             weight = ones if norm.weight is None else norm.weight
             return key, value, norm.bias, weight
-        scale, shift = batch_norm.as_affine(norm, full)
+        scale, shift = _norms.as_affine(norm, full)
         return key, value * scale, shift, None
 
     @torch.no_grad()
@@ -318,7 +310,7 @@ class ExternalAttention2d(AttentionBlock2d):
             raise ValueError(f'the layer cannot be folded: {obstacle}')
         self.eval()
         joins = self._norm_joins() and not (
-            self.norm is not None and batch_norm.uses_batch(self.norm)
+            self.norm is not None and _norms.uses_batch(self.norm)
         )
         key, value, bias, _ = self._fold(self.norm if joins else None)
         for name in ('in_proj', 'out_proj', 'key_memory', 'value_memory'):
@@ -337,17 +329,3 @@ class ExternalAttention2d(AttentionBlock2d):
             f'{super().extra_repr()}, num_slots={slots}, {channels=}, '
             f'form={self.form!r}'
         )
-
-
-def check_form(form: str | None) -> str:
-    name, value = 'form', form
-    if form is None:
-        name = 'the environment variable MMEA_EA_FORM'
-        value = os.environ.get('MMEA_EA_FORM') or 'auto'
-    if value not in FORMS:
-        raise ValueError(f'{name} must be one of {FORMS}, got {value!r}')
-    return value
-
-
-def has_hooks(module: nn.Module) -> bool:
-    return any(getattr(module, name) for name in _HOOKS)

@@ -3,7 +3,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .attention_block2d import AttentionBlock2d, check_positive
+from ._checks import check_positive
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['LinearAttention2d']
 

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from mmea.ops import double_norm
 
-from .attention_block2d import check_positive
-from .external_attention2d import check_form, has_hooks
+from ._checks import check_form, check_positive, has_hooks
 
 __all__ = ['MultiheadExternalAttention']
 

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention_block2d import AttentionBlock2d, check_positive
+from ._checks import check_positive
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['NonLocal2d']
 

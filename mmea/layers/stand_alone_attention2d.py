@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from mmea.ops import local_logits, local_sum, neighbours
 
-from .attention_block2d import AttentionBlock2d, check_positive, pick_heads
+from ._checks import check_positive, pick_heads
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['StandAloneAttention2d']
 

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from mmea.ops import from_blocks, to_windows
 
-from .attention_block2d import AttentionBlock2d, check_positive, pick_heads
+from ._checks import check_positive, pick_heads
+from .attention_block2d import AttentionBlock2d
 
 __all__ = ['StandAloneStem2d']
 

@@ -11,9 +11,10 @@ from .backbones import (
     LocalAttentionResNet,
     StageAttention,
 )
-from .build import build_attention
+from .build_attention import build_attention
 from .classifiers import CaaMClassifier
-from .layers import (
+from .necks import EANeck, SimpleFeaturePyramid
+from .registered_layers import (
     CATT2d,
     CATTLayer,
     CausalAttention,
@@ -30,7 +31,6 @@ from .layers import (
     StandAloneAttention2d,
     StandAloneStem2d,
 )
-from .necks import EANeck, SimpleFeaturePyramid
 
 try:
     from .data_preprocessors.seg_data_preprocessor import SegDataPreProcessor

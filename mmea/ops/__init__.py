@@ -11,7 +11,12 @@ if torch.__version__ < '2.6':
 
 from .double_norm import double_norm
 from .external_attention import external_attention
-from .external_attention_block import BatchStats, external_attention_block
+from .external_attention_block import (
+    BatchStats,
+    external_attention_block,
+    low_memory_block,
+    low_rank_block,
+)
 from .local_attention import (
     local_logits,
     local_sum,
@@ -19,8 +24,6 @@ from .local_attention import (
     plain_local_logits,
     plain_local_sum,
 )
-from .low_memory_block import low_memory_block
-from .low_rank_block import low_rank_block
 from .windows import from_blocks, to_windows
 
 __all__ = [

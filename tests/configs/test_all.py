@@ -13,7 +13,7 @@ from torch import nn
 
 import mmea
 from mmea.models import build_attention
-from mmea.models import layers as registered
+from mmea.models import registered_layers as registered
 
 from .harness import cases, leaves, length, load, parts, with_demo
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmea.engine.launch import load_config
 from mmea.models import EfficientAttention2d, build, padding
-from mmea.models.padding import current_mask, note_sizes
+from mmea.models.padding_mask import current_mask, note_sizes
 from mmea.registry import MODELS
 
 

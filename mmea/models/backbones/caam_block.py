@@ -3,7 +3,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import CausalPair2d
+from mmea.models.registered_layers import CausalPair2d
 
 __all__ = ['CaaMBlock']
 

@@ -1,7 +1,7 @@
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
-from ..layers import CausalAttention
+from mmea.models.registered_layers import CausalAttention
 
 __all__ = ['CaaMTransformerBlock']
 

@@ -7,9 +7,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmea.models.registered_layers import MultiheadExternalAttention
 from mmea.registry import MODELS
 
-from ..layers import MultiheadExternalAttention
 from .tokens_to_token import STRIDE, TokenLayer, TokensToToken
 
 __all__ = ['EAMLP']

@@ -6,9 +6,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['HaloNet']
 

@@ -1,9 +1,9 @@
 from mmengine.model import Sequential
 from torch import nn
 
+from mmea.models.build_attention import build_attention, takes_argument
 from mmea.registry import MODELS
 
-from ..build import build_attention, takes_argument
 from .on_base import OnBase
 
 __all__ = ['LocalAttentionResNet']

@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
-from ..build import build_attention
 from .on_base import OnBase
 
 __all__ = ['StageAttention']

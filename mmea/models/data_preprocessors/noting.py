@@ -1,4 +1,4 @@
-from mmea.models.padding import note_sizes
+from mmea.models.padding_mask import note_sizes
 
 
 class NotesSizes:

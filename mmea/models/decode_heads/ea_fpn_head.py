@@ -1,9 +1,8 @@
 from mmseg.models.decode_heads import FPNHead
 from torch import Tensor
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['EAFPNHead']
 

@@ -2,9 +2,8 @@ from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['EAHead']
 

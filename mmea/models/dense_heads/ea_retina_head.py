@@ -1,8 +1,7 @@
 from mmdet.models.dense_heads import RetinaHead
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['EARetinaHead']
 

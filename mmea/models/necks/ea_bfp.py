@@ -1,9 +1,8 @@
 from mmdet.models.necks import BFP
 from torch import nn
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['EABFP']
 

@@ -3,9 +3,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['EANeck']
 

@@ -1,8 +1,7 @@
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 
+from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
-
-from ..build import build_attention
 
 __all__ = ['EAMaskHead']
 

@@ -8,7 +8,7 @@ pytest.importorskip('mmcv')
 from mmea.convert import convert
 from mmea.models import CaaMResNet
 from mmea.models.backbones.caam_block import CaaMBlock
-from mmea.models.padding import note_sizes
+from mmea.models.padding_mask import note_sizes
 from mmea.registry import MODELS
 
 SMALL = dict(base_channels=4)

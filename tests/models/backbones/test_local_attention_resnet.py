@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmea.models import LocalAttentionResNet
-from mmea.models.padding import note_sizes
+from mmea.models.padding_mask import note_sizes
 from mmea.registry import MODELS
 from tests.layers.test_stand_alone_attention2d import naive as naive_attention
 from tests.layers.test_stand_alone_stem2d import naive as naive_stem

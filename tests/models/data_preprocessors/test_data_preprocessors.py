@@ -3,8 +3,8 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
 
-from mmea.models import padding
-from mmea.models.padding import current_mask
+from mmea.models import padding_mask as padding
+from mmea.models.padding_mask import current_mask
 from mmea.registry import MODELS
 
 

@@ -1,4 +1,4 @@
-"""What the low-rank form needs to know of a batch norm."""
+"""Norms under a padding mask, and batch norms in the low-rank form."""
 
 import torch
 from torch import Tensor, nn
@@ -69,3 +69,21 @@ def update_running(norm: nn.Module, stats: BatchStats):
         (norm.running_var, unbiased),
     ):
         running.add_(step * (new - running))
+
+
+def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """Hand a norm the valid tokens and nothing else; zeros elsewhere."""
+    out = torch.zeros_like(x)
+    if isinstance(norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)):
+        # Statistics of each image.
+        for i, valid in enumerate(mask):
+            if valid.any():
+                tokens = x[i][:, valid]  # (C, M)
+                normed = norm(tokens[None, :, :, None])[0, :, :, 0]
+                out[i][:, valid] = normed.to(x.dtype)
+    elif mask.any():
+        # Statistics of the batch, or none over tokens: a batch of tokens.
+        tokens = x.movedim(1, -1)[mask]  # (M, C)
+        normed = norm(tokens[:, :, None, None])[:, :, 0, 0]
+        out.movedim(1, -1)[mask] = normed.to(x.dtype)
+    return out

@@ -8,9 +8,9 @@ from mmengine.model import BaseModule, revert_sync_batchnorm
 from torch import nn
 
 from mmea import layers
-from mmea.layers import batch_norm
+from mmea.layers import _norms as batch_norm
 from mmea.models import ExternalAttention2d, build_attention
-from mmea.models import layers as registered
+from mmea.models import registered_layers as registered
 from mmea.registry import MODELS
 
 # The layers on maps.

@@ -3,8 +3,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from .double_norm import double_norm
-from .external_attention_block import BatchStats, sum_over
+from ..double_norm import double_norm
+from .naive import BatchStats, sum_over
 
 __all__ = ['low_rank_block']
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmea.models import ExternalAttention2d, build, build_attention, padding
-from mmea.models.padding import current_mask, note_sizes
+from mmea.models.padding_mask import current_mask, note_sizes
 from mmea.registry import MODELS
 
 

@@ -3,9 +3,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.nn.functional import softmax
 
-from .double_norm import double_norm
-from .external_attention_block import BatchStats, sum_over
-from .low_rank_block import (
+from ..double_norm import double_norm
+from .low_rank import (
     add_product,
     centred,
     compute_dtype,
@@ -15,6 +14,7 @@ from .low_rank_block import (
     low_rank_forward,
     without_padding,
 )
+from .naive import BatchStats, sum_over
 
 __all__ = ['low_memory_block']
 

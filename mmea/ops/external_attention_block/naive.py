@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from .external_attention import external_attention
+from ..external_attention import external_attention
 
 __all__ = ['BatchStats', 'external_attention_block']
 

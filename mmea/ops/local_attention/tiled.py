@@ -2,46 +2,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .windows import from_blocks, to_windows
+from ..windows import from_blocks, to_windows
 
-__all__ = [
-    'local_logits',
-    'local_sum',
-    'neighbours',
-    'plain_local_logits',
-    'plain_local_sum',
-]
+__all__ = ['local_logits', 'local_sum']
 
 # Queries are taken 8 x 8 at a time. Larger tiles multiply more that no query
 # needs, smaller ones copy more of the keys.
 TILE = 8
-
-
-def neighbours(x: Tensor, kernel_size: int) -> Tensor:
-    """The kernel_size x kernel_size window around each pixel, as a view.
-
-    Args:
-        x (Tensor): (..., H, W).
-        kernel_size (int): K, odd.
-
-    Returns:
-        Tensor: (..., H, W, K, K), zero outside the map. A view of one padded
-        copy of ``x``: what is computed from it may be K^2 times as large.
-    """
-    x = F.pad(x, 4 * (kernel_size // 2,))
-    return x.unfold(-2, kernel_size, 1).unfold(-2, kernel_size, 1)
-
-
-def plain_local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
-    """:func:`local_logits` as it reads; forms D K^2 numbers per pixel."""
-    windows = neighbours(key, kernel_size)  # (B, h, D, H, W, K, K)
-    return (query[..., None, None] * windows).sum(2)
-
-
-def plain_local_sum(attn: Tensor, value: Tensor) -> Tensor:
-    """:func:`local_sum` as it reads; forms D K^2 numbers per pixel."""
-    windows = neighbours(value, attn.shape[-1])
-    return (attn.unsqueeze(2) * windows).sum((-2, -1))
 
 
 def local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:

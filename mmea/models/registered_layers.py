@@ -3,7 +3,7 @@
 A class of the same name as the layer's, which takes ``norm_cfg`` and
 ``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``. Called
 without a mask, it takes the padding mask of the current batch (see
-:mod:`mmea.models.padding`), if there is one.
+:mod:`mmea.models.padding_mask`), if there is one.
 """
 
 from functools import partial
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mmea import layers
 from mmea.registry import MODELS
 
-from .build import build_attention
-from .padding import current_mask
+from .build_attention import build_attention
+from .padding_mask import current_mask
 
 __all__ = [
     'CATT2d',

@@ -1,0 +1,31 @@
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ['neighbours', 'plain_local_logits', 'plain_local_sum']
+
+
+def neighbours(x: Tensor, kernel_size: int) -> Tensor:
+    """The kernel_size x kernel_size window around each pixel, as a view.
+
+    Args:
+        x (Tensor): (..., H, W).
+        kernel_size (int): K, odd.
+
+    Returns:
+        Tensor: (..., H, W, K, K), zero outside the map. A view of one padded
+        copy of ``x``: what is computed from it may be K^2 times as large.
+    """
+    x = F.pad(x, 4 * (kernel_size // 2,))
+    return x.unfold(-2, kernel_size, 1).unfold(-2, kernel_size, 1)
+
+
+def plain_local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
+    """:func:`local_logits` as it reads; forms D K^2 numbers per pixel."""
+    windows = neighbours(key, kernel_size)  # (B, h, D, H, W, K, K)
+    return (query[..., None, None] * windows).sum(2)
+
+
+def plain_local_sum(attn: Tensor, value: Tensor) -> Tensor:
+    """:func:`local_sum` as it reads; forms D K^2 numbers per pixel."""
+    windows = neighbours(value, attn.shape[-1])
+    return (attn.unsqueeze(2) * windows).sum((-2, -1))
