@@ -46,8 +46,10 @@ class AttentionBlock2d(nn.Module):
     """
 
     _abbr_ = 'attention_block2d'
-    #: Whether :meth:`attend` takes a padding mask.
-    supports_mask = False
+    #: Whether ``with_cp`` recomputes :meth:`attend` as a whole. A system with
+    #: running statistics inside says False, for they would be updated twice,
+    #: and hands the rest of itself to :meth:`_checkpointed`.
+    checkpoint_attend = True
 
     def __init__(
         self,
@@ -134,13 +136,24 @@ class AttentionBlock2d(nn.Module):
         Returns:
             Tensor: (B, C_out, H_out, W_out).
         """
+        return self._forward(x, mask, self.attend)
+
+    def _forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        attend: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> Tensor:
         tokens = x
         if mask is not None:
             self._check_mask(x, mask)
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             tokens = x.masked_fill(~mask.unsqueeze(1), 0)
-        out = self.run_attend(tokens, mask)
+        if self.checkpoint_attend:
+            out = self._checkpointed(attend, tokens, mask)
+        else:
+            out = attend(tokens, mask)
         if mask is not None:
             mask = self.output_mask(mask)
         if self.norm is not None:
@@ -154,27 +167,13 @@ class AttentionBlock2d(nn.Module):
             out = x + out
         return out if self.act is None else self.act(out)
 
-    def run_attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """:meth:`attend`, saving memory where ``with_cp`` asks for it.
-
-        A system that updates running statistics overrides this: they would
-        be updated twice.
-        """
-        return self.run(self.attend, x, mask)
-
-    def run(self, function: Callable, *args):
+    def _checkpointed(self, function: Callable, *args):
         """Call; with ``with_cp``, again in the backward pass."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
 
     def _check_mask(self, x: Tensor, mask: Tensor):
-        if not self.supports_mask:
-            raise ValueError(
-                f'{type(self).__name__} takes no padding mask; call it '
-                'without one, or use a system that does, such as '
-                'ExternalAttention2d'
-            )
         want = (x.shape[0], *x.shape[2:])
         if mask.dtype != torch.bool or mask.shape != want:
             raise ValueError(

@@ -46,7 +46,7 @@ class CATT2d(AttentionBlock2d):
     """
 
     _abbr_ = 'catt2d'
-    supports_mask = True
+    checkpoint_attend = False  # in_sample may have a batch norm
 
     def __init__(
         self,
@@ -106,17 +106,13 @@ class CATT2d(AttentionBlock2d):
         self.out_proj.reset_parameters()
         super().reset_parameters()
 
-    def run_attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        # A batch norm in in_sample must run once.
-        return self.attend(x, mask)
-
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.in_sample is None:
-            return self.out_proj(self.run(self._read, x, mask))
+            return self.out_proj(self._checkpointed(self._read, x, mask))
         args = (x,) if mask is None else (x, mask)
         inside = self.in_sample(*args)
         return self.out_proj(
-            torch.cat([inside, self.run(self._read, x, mask)], 1)
+            torch.cat([inside, self._checkpointed(self._read, x, mask)], 1)
         )
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ class CBAMGate2d(AttentionBlock2d):
     """
 
     _abbr_ = 'cbam_gate2d'
-    supports_mask = True
+    checkpoint_attend = False  # it has a batch norm
 
     def __init__(
         self,
@@ -93,12 +93,8 @@ class CBAMGate2d(AttentionBlock2d):
         nn.init.zeros_(self.token_norm.weight)
         super().reset_parameters()
 
-    def run_attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        # The batch norm must run once; the rest is recomputed by itself.
-        return self.attend(x, mask)
-
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        channels, tokens = self.run(self._look, x, mask)
+        channels, tokens = self._checkpointed(self._look, x, mask)
         if mask is None:
             gate = self.token_norm(tokens)
         else:

@@ -45,7 +45,6 @@ class EfficientAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'efficient_attention2d'
-    supports_mask = True
 
     def __init__(
         self,

@@ -59,7 +59,6 @@ class ELSA2d(AttentionBlock2d):
     """
 
     _abbr_ = 'elsa2d'
-    supports_mask = True
 
     def __init__(
         self,

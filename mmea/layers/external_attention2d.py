@@ -8,13 +8,14 @@ from torch.utils.checkpoint import checkpoint
 from mmea.ops import external_attention, low_memory_block, low_rank_block
 
 from . import _norms
-from ._checks import check_form, check_positive, has_hooks
+from ._checks import check_positive
+from ._forms import TwoForms, check_form, find_obstacle, has_hooks
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['ExternalAttention2d']
 
 
-class ExternalAttention2d(AttentionBlock2d):
+class ExternalAttention2d(TwoForms, AttentionBlock2d):
     """External attention: every token reads S memory slots shared by all.
 
     ``attend(x) = out_proj(A(in_proj(x)) M_v)``, A the doubly normalised
@@ -55,7 +56,6 @@ class ExternalAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'external_attention2d'
-    supports_mask = True
 
     def __init__(
         self,
@@ -121,52 +121,33 @@ class ExternalAttention2d(AttentionBlock2d):
         """
         if self.deployed:
             return 'low_rank', 'switch_to_deploy() has folded the layer'
-        if self.form == 'plain':
-            return 'plain', "form='plain' was asked for"
-        obstacle = self._obstacle()
-        if self.form == 'low_rank':
-            if obstacle:
-                raise ValueError(
-                    f"form='low_rank' is impossible: {obstacle}; use "
-                    "form='auto' or 'plain'"
-                )
-            return 'low_rank', "form='low_rank' was asked for"
-        if obstacle:
-            return 'plain', obstacle
-        # Multiplications of all tokens, and of the folding once per step.
-        slots, channels = self.key_memory.shape
-        tokens = x.shape[0] * x.shape[2] * x.shape[3]
-        plain = 2 * channels * (self.in_channels + slots) * tokens
-        low_rank = 2 * self.in_channels * slots * (tokens + channels)
-        pays = low_rank < plain
-        return (
-            'low_rank' if pays else 'plain',
-            f'{low_rank} multiplications in the low-rank form, {plain} in '
-            'the plain form',
-        )
+        return self._explain_form(x[:, 0].numel())
 
     @property
     def deployed(self) -> bool:
         """Whether :meth:`switch_to_deploy` was called."""
         return hasattr(self, 'deployed_key')
 
-    def _obstacle(self) -> str | None:
-        """Why the projections cannot be multiplied with the memories."""
+    def _count_products(self, num_tokens: int) -> tuple[int, int]:
+        slots, channels = self.key_memory.shape
+        return (
+            2 * channels * (self.in_channels + slots) * num_tokens,
+            2 * self.in_channels * slots * (num_tokens + channels),
+        )
+
+    def _obstacle(self) -> tuple | None:
         if type(self).attend is not ExternalAttention2d.attend:
-            return f'{type(self).__name__} has an attend() of its own'
+            return '{} has an attend() of its own', type(self).__name__
         for name in ('in_proj', 'out_proj'):
             conv = getattr(self, name)
-            # A wrapper (LoRA, quantisation, a parametrisation) or a hook may
-            # compute something else than the weights say.
-            if type(conv) is not nn.Conv2d:
-                return f'{name} is a {type(conv).__name__}, not a Conv2d'
-            if has_hooks(conv):
-                return f'{name} has hooks'
+            obstacle = find_obstacle(name, conv, nn.Conv2d)
+            if obstacle is not None:
+                return obstacle
             if conv.weight[0].numel() != conv.in_channels or (
                 conv.stride,
                 conv.padding,
             ) != ((1, 1), (0, 0)):
-                return f'{name} is no 1x1 convolution: {conv}'
+                return '{} is no 1x1 convolution: {}', name, conv
         return None
 
     def _norm_joins(self) -> bool:
@@ -188,8 +169,10 @@ class ExternalAttention2d(AttentionBlock2d):
                 'switch_to_deploy() has folded this layer for inference; '
                 'call eval(), and train the layer that it was made from'
             )
-        if self.choose_form(x)[0] == 'plain' or not self._norm_joins():
+        if not self.deployed and not self._use_low_rank(x[:, 0].numel()):
             return super().forward(x, mask)
+        if not self._norm_joins():
+            return self._forward(x, mask, self._attend_low_rank)
         if mask is not None:
             self._check_mask(x, mask)
         relu = type(self.act) is nn.ReLU and not has_hooks(self.act)
@@ -199,8 +182,8 @@ class ExternalAttention2d(AttentionBlock2d):
         return out if relu or self.act is None else self.act(out)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if self.choose_form(x)[0] == 'low_rank':
-            return self._low_rank(x, mask, None, residual=False, relu=False)
+        if self.deployed:
+            return self._attend_low_rank(x, mask)
         tokens = self.in_proj(x).flatten(2)  # (B, c, N)
         out = external_attention(
             tokens,
@@ -210,6 +193,9 @@ class ExternalAttention2d(AttentionBlock2d):
             mask=None if mask is None else mask.flatten(1),
         )
         return self.out_proj(out.unflatten(2, x.shape[2:]))
+
+    def _attend_low_rank(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return self._low_rank(x, mask, None, residual=False, relu=False)
 
     def _low_rank(
         self,
@@ -306,8 +292,11 @@ class ExternalAttention2d(AttentionBlock2d):
         if self.deployed:
             return
         obstacle = self._obstacle()
-        if obstacle:
-            raise ValueError(f'the layer cannot be folded: {obstacle}')
+        if obstacle is not None:
+            text, *values = obstacle
+            raise ValueError(
+                f'the layer cannot be folded: {text.format(*values)}'
+            )
         self.eval()
         joins = self._norm_joins() and not (
             self.norm is not None and _norms.uses_batch(self.norm)

@@ -61,7 +61,6 @@ class HaloAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'halo_attention2d'
-    supports_mask = True
 
     def __init__(
         self,

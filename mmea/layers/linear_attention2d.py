@@ -54,7 +54,6 @@ class LinearAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'linear_attention2d'
-    supports_mask = True
 
     def __init__(
         self,

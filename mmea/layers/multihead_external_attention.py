@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from mmea.ops import double_norm
 
-from ._checks import check_form, check_positive, has_hooks
+from ._checks import check_positive
+from ._forms import TwoForms, check_form, find_obstacle
 
 __all__ = ['MultiheadExternalAttention']
 
 
-class MultiheadExternalAttention(nn.Module):
+class MultiheadExternalAttention(TwoForms, nn.Module):
     """Multi-head external attention on tokens, in a self-attention's place.
 
     ``out_proj(heads of A(in_proj(x)) M_v)``: the heads, of D = embed_dims /
@@ -149,42 +150,20 @@ class MultiheadExternalAttention(nn.Module):
         Raises:
             ValueError: ``form='low_rank'``, and it would not be exact.
         """
-        if self.form == 'plain':
-            return 'plain', "form='plain' was asked for"
-        obstacle = self._obstacle()
-        if self.form == 'low_rank':
-            if obstacle:
-                raise ValueError(
-                    f"form='low_rank' is impossible: {obstacle}; use "
-                    "form='auto' or 'plain'"
-                )
-            return 'low_rank', "form='low_rank' was asked for"
-        if obstacle:
-            return 'plain', obstacle
-        # Multiplications of all tokens, and of the folding once per step.
+        return self._explain_form(num_tokens)
+
+    def _count_products(self, num_tokens: int) -> tuple[int, int]:
         slots, wide = len(self.key_memory), self.in_proj.out_features
         plain = 2 * wide * (self.embed_dims + slots) * num_tokens
         columns = wide // self.key_memory.shape[1] * slots
         low_rank = 2 * self.embed_dims * columns * num_tokens
         low_rank += 2 * self.embed_dims * wide * slots
-        pays = low_rank < plain
-        return (
-            'low_rank' if pays else 'plain',
-            f'{low_rank} multiplications in the low-rank form, {plain} in '
-            'the plain form',
-        )
+        return plain, low_rank
 
-    def _obstacle(self) -> str | None:
-        """Why the projections cannot be multiplied with the memories."""
-        for name in ('in_proj', 'out_proj'):
-            linear = getattr(self, name)
-            # A wrapper (LoRA, quantisation, a parametrisation) or a hook may
-            # compute something else than the weights say.
-            if type(linear) is not nn.Linear:
-                return f'{name} is a {type(linear).__name__}, not a Linear'
-            if has_hooks(linear):
-                return f'{name} has hooks'
-        return None
+    def _obstacle(self) -> tuple | None:
+        return find_obstacle(
+            'in_proj', self.in_proj, nn.Linear
+        ) or find_obstacle('out_proj', self.out_proj, nn.Linear)
 
     def forward(
         self,
@@ -239,9 +218,8 @@ class MultiheadExternalAttention(nn.Module):
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             tokens = tokens.masked_fill(key_padding_mask.unsqueeze(2), 0)
-        form, _ = self.choose_form(tokens.shape[0] * tokens.shape[1])
-        attend = self._low_rank if form == 'low_rank' else self._plain
-        out = attend(tokens, mask)
+        low_rank = self._use_low_rank(tokens.shape[0] * tokens.shape[1])
+        out = (self._low_rank if low_rank else self._plain)(tokens, mask)
         if not self.batch_first:
             out = out.transpose(0, 1)
         identity = query if identity is None else identity

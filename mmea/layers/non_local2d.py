@@ -48,7 +48,6 @@ class NonLocal2d(AttentionBlock2d):
     """
 
     _abbr_ = 'non_local2d'
-    supports_mask = True
 
     def __init__(
         self,

@@ -40,7 +40,6 @@ class SelfAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'self_attention2d'
-    supports_mask = True
 
     def __init__(
         self,

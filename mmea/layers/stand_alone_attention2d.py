@@ -62,7 +62,6 @@ class StandAloneAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'stand_alone_attention2d'
-    supports_mask = True
 
     def __init__(
         self,

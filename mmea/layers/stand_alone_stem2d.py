@@ -51,7 +51,6 @@ class StandAloneStem2d(AttentionBlock2d):
     """
 
     _abbr_ = 'stand_alone_stem2d'
-    supports_mask = True
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ import logging
 from mmengine.logging import print_log
 from torch import nn
 
+from mmea.layers import AttentionBlock2d
 from mmea.registry import MODELS
 
 __all__ = ['build_attention', 'takes_argument']
@@ -46,7 +47,7 @@ def build_attention(
         return nn.Identity()
     cfg = dict(attention)
     kind, cls, known = _find(cfg)
-    if cls in MODELS.module_dict.values() and not hasattr(cls, 'attend'):
+    if cls in MODELS.module_dict.values() and not _is_attention(cls):
         raise ValueError(
             f'attention.type={kind!r} is no attention on maps, (B, C, H, W) '
             f'to the same; choose from {", ".join(known)}'
@@ -77,7 +78,7 @@ def build_attention(
                 f'attention.{name}={got}, but the map there must stay as the '
                 f'host has it, with {want}; leave it out'
             )
-    if padded and not getattr(cls, 'supports_mask', False):
+    if padded and not _is_attention(cls):
         print_log(
             f'{kind} takes no padding mask: padding takes part in its '
             'attention',
@@ -105,7 +106,7 @@ def _find(cfg: dict) -> tuple[str, type, list[str]]:
         known = sorted(
             f'mmea.{name}'
             for name, layer in MODELS.module_dict.items()
-            if hasattr(layer, 'attend')
+            if _is_attention(layer)
         )
     if not inspect.isclass(cls):
         raise ValueError(
@@ -113,6 +114,10 @@ def _find(cfg: dict) -> tuple[str, type, list[str]]:
             f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
         )
     return kind, cls, known
+
+
+def _is_attention(cls: type) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, AttentionBlock2d)
 
 
 def _arguments(cls: type) -> set[str]:

@@ -59,7 +59,7 @@ class _Registered:
         super().__init__(in_channels, **kwargs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is None and self.padded and self.supports_mask:
+        if mask is None and self.padded:
             mask = current_mask(x)
         return super().forward(x, mask)
 

@@ -113,7 +113,7 @@ FAULTS = [
     ),
     Fault(
         'norm-sees-the-padding',
-        'mmea.layers.attention_block2d.AttentionBlock2d.forward',
+        'mmea.layers.attention_block2d.AttentionBlock2d._forward',
         'out = masked_norm(self.norm, out, mask)',
         'out = self.norm(out)',
         'tests/layers/test_self_attention2d.py::TestSelfAttention2d::'
@@ -121,7 +121,7 @@ FAULTS = [
     ),
     Fault(
         'padding-not-cleared',
-        'mmea.layers.attention_block2d.AttentionBlock2d.forward',
+        'mmea.layers.attention_block2d.AttentionBlock2d._forward',
         'tokens = x.masked_fill(~mask.unsqueeze(1), 0)',
         'tokens = x',
         'tests/layers/test_self_attention2d.py::TestSelfAttention2d::'
@@ -204,16 +204,16 @@ FAULTS = [
     ),
     Fault(
         'hooks-passed-over',
-        'mmea.layers.external_attention2d.ExternalAttention2d._obstacle',
-        'if has_hooks(conv):',
-        'if False:',
+        'mmea.layers._forms.find_obstacle',
+        'if has_hooks(module) else',
+        'if False else',
         'tests/layers/test_external_attention2d.py::TestChooseForm',
     ),
     Fault(
         'one-image-counted-for-the-form',
         'mmea.layers.external_attention2d.ExternalAttention2d.choose_form',
-        'tokens = x.shape[0] * x.shape[2] * x.shape[3]',
-        'tokens = x.shape[2] * x.shape[3]',
+        'x[:, 0].numel()',
+        'x[0, 0].numel()',
         'tests/layers/test_external_attention2d.py::TestChooseForm',
     ),
     Fault(
@@ -376,8 +376,8 @@ FAULTS = [
     Fault(
         'regions-take-the-mask-of-the-batch',
         'mmea.models.registered_layers._Registered.forward',
-        'mask is None and self.padded and self.supports_mask',
-        'mask is None and self.supports_mask',
+        'mask is None and self.padded',
+        'mask is None',
         'tests/test_swap.py::TestSignatures::'
         'test_tokens_are_no_map_of_the_batch',
     ),

@@ -161,10 +161,6 @@ class LayerTester:
         with pytest.raises(ValueError, match=f'{name}.*{value}'):
             self.make(**{name: value})
 
-
-class MaskTester:
-    """Added to a LayerTester whose layer takes a padding mask."""
-
     @pytest.mark.parametrize(
         'norm',
         [

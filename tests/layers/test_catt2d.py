@@ -12,7 +12,7 @@ from mmea.layers import (
     SelfAttention2d,
 )
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
 def naive_path(path, x, context, mask=None):
@@ -120,7 +120,7 @@ class TestCATTLayer:
             make_layer(dropout=1)
 
 
-class TestCATT2d(MaskTester, LayerTester):
+class TestCATT2d(LayerTester):
     layer = CATT2d
     kwargs = dict(in_channels=6, dictionary_size=5, num_heads=2)
     # As in TestSelfAttention2d.

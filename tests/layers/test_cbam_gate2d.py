@@ -6,10 +6,10 @@ from torch import nn
 
 from mmea.layers import CBAMGate2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
-class TestCBAMGate2d(MaskTester, LayerTester):
+class TestCBAMGate2d(LayerTester):
     layer = CBAMGate2d
     # With a residual, as the tester has it; the default is the bare gate.
     kwargs = dict(in_channels=6, reduction=2, residual=True, zero_init=False)

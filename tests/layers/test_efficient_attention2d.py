@@ -6,7 +6,7 @@ from torch import nn
 
 from mmea.layers import EfficientAttention2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
 def conv(module, x):
@@ -15,7 +15,7 @@ def conv(module, x):
     return out + module.bias[:, None]
 
 
-class TestEfficientAttention2d(MaskTester, LayerTester):
+class TestEfficientAttention2d(LayerTester):
     layer, kwargs = EfficientAttention2d, dict(in_channels=6, num_heads=2)
 
     @pytest.mark.parametrize('num_heads', [1, 2, 4])

@@ -6,7 +6,7 @@ from torch import nn
 
 from mmea.layers import ELSA2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
 def naive(layer, x):
@@ -37,7 +37,7 @@ def naive(layer, x):
 GHOSTS = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0.5)]
 
 
-class TestELSA2d(MaskTester, LayerTester):
+class TestELSA2d(LayerTester):
     layer = ELSA2d
     kwargs = dict(in_channels=6, kernel_size=3, num_heads=2, group_width=2)
 

@@ -7,10 +7,10 @@ from torch import nn
 
 from mmea.layers import ExternalAttention2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
-class TestPlainForm(MaskTester, LayerTester):
+class TestPlainForm(LayerTester):
     layer = ExternalAttention2d
     kwargs = dict(in_channels=6, num_slots=5, form='plain')
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from mmea.layers import HaloAttention2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
 def naive(layer, x):
@@ -57,7 +57,7 @@ def naive(layer, x):
     return out if layer.out_proj is None else layer.out_proj(out)
 
 
-class TestHaloAttention2d(MaskTester, LayerTester):
+class TestHaloAttention2d(LayerTester):
     layer = HaloAttention2d
     kwargs = dict(in_channels=6, block_size=3, halo_size=1, num_heads=2)
 

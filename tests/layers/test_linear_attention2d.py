@@ -6,7 +6,7 @@ from torch import nn
 
 from mmea.layers import LinearAttention2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 MODES = ['position', 'channel', 'dual']
 
@@ -49,7 +49,7 @@ def naive_compat(x):
     return above / (n + torch.einsum('bcn,bn->bc', unit_x, sums))[..., None]
 
 
-class TestLinearAttention2d(MaskTester, LayerTester):
+class TestLinearAttention2d(LayerTester):
     layer = LinearAttention2d
     kwargs = dict(in_channels=6, mode='dual', reduction=2)
 

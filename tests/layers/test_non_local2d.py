@@ -6,7 +6,7 @@ from torch import nn
 
 from mmea.layers import NonLocal2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 MODES = ['embedded_gaussian', 'gaussian', 'dot_product', 'concatenation']
 
@@ -59,7 +59,7 @@ def naive(layer, x):
     return x + conv(layer.out_proj, y).view_as(x)
 
 
-class TestNonLocal2d(MaskTester, LayerTester):
+class TestNonLocal2d(LayerTester):
     layer, kwargs = NonLocal2d, dict(in_channels=6)
 
     @pytest.mark.parametrize('mode', MODES)

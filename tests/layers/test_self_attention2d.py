@@ -5,10 +5,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmea.layers import SelfAttention2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
-class TestSelfAttention2d(MaskTester, LayerTester):
+class TestSelfAttention2d(LayerTester):
     layer, kwargs = SelfAttention2d, dict(in_channels=6, num_heads=2)
     # In float64 torch's inductor has no backward on a CPU, before the fix of
     # https://github.com/pytorch/pytorch/issues/185539.

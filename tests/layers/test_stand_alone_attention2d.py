@@ -7,7 +7,7 @@ from torch import nn
 
 from mmea.layers import StandAloneAttention2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 POSITIONS = ['relative', 'absolute', None]
 
@@ -77,7 +77,7 @@ def naive(layer, x):
     return out
 
 
-class TestStandAloneAttention2d(MaskTester, LayerTester):
+class TestStandAloneAttention2d(LayerTester):
     layer = StandAloneAttention2d
     kwargs = dict(in_channels=6, kernel_size=3, num_heads=2)
 

@@ -3,7 +3,7 @@ import torch
 
 from mmea.layers import StandAloneStem2d
 
-from .layer_tester import LayerTester, MaskTester
+from .layer_tester import LayerTester
 
 
 def naive(layer, x):
@@ -41,7 +41,7 @@ def naive(layer, x):
     return out
 
 
-class TestStandAloneStem2d(MaskTester, LayerTester):
+class TestStandAloneStem2d(LayerTester):
     layer = StandAloneStem2d
     kwargs = dict(in_channels=6, block_size=3, num_mixtures=2, num_heads=2)
 

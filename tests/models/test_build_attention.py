@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -49,3 +51,19 @@ def test_leaves_the_config_alone():
 def test_errors_name_the_thing_and_the_way_out(cfg, error, words):
     with pytest.raises(error, match=words):
         build_attention(cfg, 6)
+
+
+def test_a_layer_of_others_may_not_know_of_padding(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        sys.modules['mmea.models.build_attention'],
+        'print_log',
+        lambda text, *_: said.append(text),
+    )
+    foreign = dict(type='ContextBlock', ratio=0.5)
+    layer = build_attention(foreign, 4)
+    assert 'ContextBlock takes no padding mask' in said.pop()
+    assert layer(torch.zeros(1, 4, 4, 4)).shape == (1, 4, 4, 4)
+    build_attention(foreign, 4, padded=False)
+    build_attention(dict(type=TYPE), 4)
+    assert not said

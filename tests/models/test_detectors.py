@@ -8,7 +8,8 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmea.models import ExternalAttention2d, padding
+from mmea.models import ExternalAttention2d
+from mmea.models import padding_mask as padding
 from mmea.registry import MODELS
 
 pytest.importorskip('mmdet.models')

@@ -5,6 +5,7 @@ of the member, and a member nothing of its host.
 """
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmea.engine.launch import load_config
-from mmea.models import EfficientAttention2d, build, padding
+from mmea.layers import AttentionBlock2d
+from mmea.models import padding_mask as padding
 from mmea.models.padding_mask import current_mask, note_sizes
 from mmea.registry import MODELS
 
@@ -22,11 +24,11 @@ from mmea.registry import MODELS
 def _members() -> list[str]:
     import mmea.models  # noqa: F401, registers them
 
-    return sorted(n for n, c in MODELS.module_dict.items() if is_member(c))
-
-
-def is_member(layer) -> bool:
-    return hasattr(layer, 'attend')
+    return sorted(
+        name
+        for name, part in MODELS.module_dict.items()
+        if inspect.isclass(part) and issubclass(part, AttentionBlock2d)
+    )
 
 
 MEMBERS = _members()
@@ -255,30 +257,6 @@ def forget():
     padding._note = None
 
 
-@pytest.fixture
-def said(monkeypatch) -> list[str]:
-    """What building an attention writes into the log."""
-    lines = []
-    monkeypatch.setattr(build, 'print_log', lambda t, *_: lines.append(t))
-    return lines
-
-
-@pytest.fixture
-def maskless():
-    """A member that takes no mask, for as long as a test runs."""
-
-    @MODELS.register_module(name='Maskless')
-    class Maskless(EfficientAttention2d):
-        supports_mask = False
-
-    yield
-    MODELS.module_dict.pop('Maskless')
-
-
-def supports_mask(system: dict) -> bool:
-    return MODELS.get(system['type']).supports_mask
-
-
 def make(place: Place, attention: dict, training: bool = False) -> nn.Module:
     """The host from the config alone, initialised in its own way."""
     torch.manual_seed(0)
@@ -291,7 +269,11 @@ def make(place: Place, attention: dict, training: bool = False) -> nn.Module:
 
 def attentions(model: nn.Module) -> dict[str, nn.Module]:
     """The layers, without those inside them."""
-    found = {n: m for n, m in model.named_modules() if is_member(m)}
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, AttentionBlock2d)
+    }
     return {
         name: layer
         for name, layer in found.items()
@@ -371,11 +353,10 @@ def parametrize(pairs: list[tuple[str, str]]):
 
 
 @parametrize(PAIRS)
-def test_starts_as_the_host_alone(place, system, said):
+def test_starts_as_the_host_alone(place, system):
     """From ``type`` only; the bare gate is there from the start."""
     model = make(place, system)
     assert len(attentions(model)) == place.layers
-    assert bool(said) == (not supports_mask(system) and place.ours)
     starts_as_identity = all(m.residual for m in attentions(model).values())
     plain = without_attention(model)
     for batch in (1, 2):
@@ -411,7 +392,7 @@ def test_trains(place, system):
         assert not all(torch.equal(a, b) for a, b in zip(after, before))
 
 
-@parametrize([(p, s) for p, s in PAIRS if supports_mask(SYSTEMS[s])])
+@parametrize(PAIRS)
 def test_padding_reaches_no_valid_token(place, system):
     """Whatever the padding holds; and valid tokens see all of their image."""
     model = randomise(make(place, system))
@@ -463,26 +444,6 @@ def check_padding(model: nn.Module, place: Place, xs: list[Tensor]):
             padded += 1
             assert felt > 1e-6, 'without the mask the junk is felt'
     assert padded > 0 or not place.padded
-
-
-@pytest.mark.parametrize('place', PLACES, indirect=True)
-def test_a_member_without_a_mask_says_so(place, maskless, said):
-    model = make(place, dict(type='mmea.Maskless'))
-    warned = place.ours and place.padded
-    assert len(said) == warned * place.layers
-    assert all('mmea.Maskless takes no padding mask' in line for line in said)
-    # It runs on a padded batch all the same.
-    xs = maps(place, 2)
-    want = run(model, place, xs)
-    batch = torch.zeros(2, 3, 65, 49)
-    note_sizes(batch, [(40, 30), (65, 49)])
-    for a, b in zip(run(model, place, xs), want):
-        assert torch.equal(a, b)
-    layer = next(iter(attentions(model).values()))
-    x = torch.zeros(2, layer.in_channels, 3, 5, dtype=torch.float64)
-    mask = torch.ones(2, 3, 5, dtype=torch.bool)
-    with pytest.raises(ValueError, match='Maskless takes no padding mask; c'):
-        layer(x, mask)
 
 
 @pytest.mark.parametrize(

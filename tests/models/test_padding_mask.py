@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmea.models import ExternalAttention2d, build, build_attention, padding
+from mmea.models import build_attention
+from mmea.models import padding_mask as padding
 from mmea.models.padding_mask import current_mask, note_sizes
-from mmea.registry import MODELS
 
 
 @pytest.fixture(autouse=True)
@@ -95,23 +95,3 @@ def test_registered_layers_take_the_mask(name):
 def layer_of_crop(layer, x):
     padding._note = None
     return layer(x[0:1, :, :, :5])
-
-
-def test_layers_without_a_mask_are_named_at_build(monkeypatch):
-    said = []
-    monkeypatch.setattr(build, 'print_log', lambda text, *_: said.append(text))
-
-    @MODELS.register_module(name='Maskless', force=True)
-    class Maskless(ExternalAttention2d):
-        supports_mask = False
-
-    try:
-        layer = build_attention(dict(type='mmea.Maskless'), in_channels=4)
-        assert 'Maskless takes no padding mask' in said.pop()
-        batch = torch.zeros(1, 3, 8, 8)
-        note_sizes(batch, [(4, 4)])
-        layer(torch.zeros(1, 4, 4, 4))  # and runs
-        build_attention(dict(type='mmea.ExternalAttention2d'), in_channels=4)
-        assert not said
-    finally:
-        MODELS.module_dict.pop('Maskless')

@@ -1,0 +1,104 @@
+"""The choice between two forms of one layer."""
+
+import os
+
+from torch import nn
+
+FORMS = ('auto', 'plain', 'low_rank')
+_HOOKS = (
+    '_forward_pre_hooks',
+    '_forward_hooks',
+    '_backward_pre_hooks',
+    '_backward_hooks',
+)
+
+
+class TwoForms:
+    """Choose between the plain and the low-rank form of a layer.
+
+    A layer sets ``form`` and implements :meth:`_obstacle` and
+    :meth:`_count_products`.
+    """
+
+    form: str
+
+    def _obstacle(self) -> tuple | None:
+        """Find what makes the low-rank form inexact.
+
+        Returns:
+            tuple | None: A format string and its arguments. Nobody reads the
+            sentence in training, so it is not made here.
+        """
+        raise NotImplementedError
+
+    def _count_products(self, num_tokens: int) -> tuple[int, int]:
+        """Count the multiplications of the plain and the low-rank form.
+
+        Of all tokens, and of the folding once per step.
+        """
+        raise NotImplementedError
+
+    def _use_low_rank(self, num_tokens: int) -> bool:
+        if self.form == 'plain':
+            return False
+        obstacle = self._obstacle()
+        if self.form == 'low_rank':
+            if obstacle is not None:
+                raise ValueError(
+                    f"form='low_rank' is impossible: {_say(*obstacle)}; use "
+                    "form='auto' or 'plain'"
+                )
+            return True
+        if obstacle is not None:
+            return False
+        plain, low_rank = self._count_products(num_tokens)
+        return low_rank < plain
+
+    def _explain_form(self, num_tokens: int) -> tuple[str, str]:
+        form = 'low_rank' if self._use_low_rank(num_tokens) else 'plain'
+        if self.form != 'auto':
+            return form, f'form={self.form!r} was asked for'
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            return form, _say(*obstacle)
+        plain, low_rank = self._count_products(num_tokens)
+        return form, (
+            f'{low_rank} multiplications in the low-rank form, {plain} in '
+            'the plain form'
+        )
+
+
+def _say(text: str, *values) -> str:
+    return text.format(*values)
+
+
+def find_obstacle(name: str, module: nn.Module, kind: type) -> tuple | None:
+    """Find what keeps a projection from being its weights and no more.
+
+    A wrapper (LoRA, quantisation, a parametrisation) or a hook may compute
+    something else than the weights say.
+    """
+    if type(module) is not kind:
+        return (
+            '{} is a {}, not a {}',
+            name,
+            type(module).__name__,
+            (kind.__name__),
+        )
+    return ('{} has hooks', name) if has_hooks(module) else None
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling a module does more than its forward()."""
+    return any(getattr(module, name) for name in _HOOKS)
+
+
+def check_form(form: str | None) -> str:
+    """Read the form of a layer, from the environment where it is None."""
+    name, value = 'form', form
+    if form is None:
+        name = 'the environment variable MMEA_EA_FORM'
+        value = os.environ.get('MMEA_EA_FORM') or 'auto'
+    if value not in FORMS:
+        raise ValueError(f'{name} must be one of {FORMS}, got {value!r}')
+    return value
