@@ -467,9 +467,9 @@ def check_config(device: str) -> dict:
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
-    from mmea.engine.launch import make_parser, read_config
+    from mmea.engine.config import load_config
 
-    cfg = read_config(make_parser('').parse_args(['ea_fpn_ade20k', '--demo']))
+    cfg = load_config('ea_fpn_ade20k', demo=True)
     init_default_scope('mmseg')
     torch.manual_seed(0)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))

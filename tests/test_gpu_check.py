@@ -256,3 +256,8 @@ def test_focal_loss():
             want -= weight * (1 - share) ** 2 * torch.tensor(share).log()
     got = gpu_check.plain_focal_loss(logits, target, 2.0, 0.25)
     torch.testing.assert_close(got, want / 5)
+
+
+def test_the_network_of_a_config():
+    pytest.importorskip('mmseg.models')
+    assert gpu_check.check_config('cpu')['reference'] == 'float64, cpu'

@@ -73,10 +73,10 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 def load_config(args: argparse.Namespace):
     """Load the config that the arguments of :func:`make_parser` name."""
-    from mmea.engine import launch
+    from mmea.engine.config import load_config as load
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = launch.load_config(
+    cfg = load(
         args.config,
         demo=args.demo,
         swap=args.swap_attention,

@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None):
         find_checkpoint,
         use_safe_loading,
     )
-    from mmea.engine.launch import build_runner
+    from mmea.engine.preflight import preflight
+    from mmea.engine.runner import build_runner
 
     use_safe_loading()
     cfg = load_config(args)
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None):
         _write_predictions(cfg, args.out)
     if args.show_dir:
         _draw_predictions(cfg, args.show_dir)
+    preflight(cfg, 'test_dataloader')
     runner = build_runner(cfg, 'test_dataloader')
     check_checkpoint(runner.model, cfg.load_from, partial=False)
     runner.test()

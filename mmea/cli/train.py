@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None):
     args = parser.parse_args(argv)
 
     from mmea.engine.checkpoint import check_checkpoint, use_safe_loading
-    from mmea.engine.launch import build_runner
+    from mmea.engine.preflight import preflight
+    from mmea.engine.runner import build_runner
 
     use_safe_loading()
     cfg = load_config(args)
@@ -35,7 +36,9 @@ def main(argv: list[str] | None = None):
         _use_amp(cfg)
     if args.resume:
         _resume(cfg, args.resume)
-    runner = build_runner(cfg, 'train_dataloader', 'val_dataloader')
+    loaders = 'train_dataloader', 'val_dataloader'
+    preflight(cfg, *loaders)
+    runner = build_runner(cfg, *loaders)
     if cfg.get('load_from'):
         check_checkpoint(
             runner.model, cfg.load_from, partial=not cfg.get('resume')

@@ -21,11 +21,8 @@ from mmea.compare.members import (
     parse_member,
 )
 from mmea.compare.runs import Run, train_runs
-from mmea.engine.launch import (
-    check_packages,
-    load_config,
-    prepare_data,
-)
+from mmea.engine.config import load_config
+from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
 from mmea.measure import count_parameters
 
@@ -115,15 +112,12 @@ def _compare_costs(args, members: dict[str, dict | None]) -> list[str]:
 
 def _make_runs(args, members: dict[str, dict | None]) -> list[Run]:
     cfg = load_config(args.config, demo=args.demo, options=args.cfg_options)
-    loaders = [
-        key for key in ('train_dataloader', 'val_dataloader') if cfg.get(key)
-    ]
-    if 'val_dataloader' not in loaders:
+    if not cfg.get('val_dataloader'):
         raise UserError(
             f'{args.config} has no val_dataloader, so nothing to compare by'
         )
     check_packages(cfg)
-    prepare_data(cfg, *loaders)
+    prepare_data(cfg, 'train_dataloader', 'val_dataloader')
     runs = []
     for label, member in members.items():
         own = config_with(cfg, member)

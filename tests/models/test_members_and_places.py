@@ -14,7 +14,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmea.engine.launch import load_config
+from mmea.engine.config import load_config
 from mmea.layers import AttentionBlock2d
 from mmea.models import padding_mask as padding
 from mmea.models.padding_mask import current_mask, note_sizes

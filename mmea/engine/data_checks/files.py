@@ -1,13 +1,44 @@
-"""What the checks of every kind of data share."""
+"""Parts that the checks of every kind of data share."""
 
 import os
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 
 from mmea.errors import UserError
 
-__all__ = ['check_folder', 'class_names', 'missing_files', 'own_copy', 'some']
+__all__ = [
+    'check_folder',
+    'class_names',
+    'data_root_hint',
+    'missing_files',
+    'reading_class',
+    'shorten',
+]
+
+
+def reading_class(
+    cfg: Config, dataset: ConfigDict, scope: str, base: str
+) -> type | None:
+    """Find the class of a data set that reads files as a class of the stack.
+
+    Args:
+        cfg (Config): The whole config.
+        dataset (ConfigDict): Of one data set.
+        scope (str): Package that the config must be for.
+        base (str): Name of a class of ``{scope}.datasets``; a class that reads
+            in another way is none of it, derived or not.
+    """
+    if cfg.get('default_scope') != scope:
+        return None
+    cls = dataset.get('type')
+    if isinstance(cls, str):
+        cls = import_module(f'{scope}.registry').DATASETS.get(cls)
+    wanted = getattr(import_module(f'{scope}.datasets'), base)
+    reads = getattr(cls, 'load_data_list', None)
+    return cls if reads is wanted.load_data_list else None
 
 
 def check_folder(folder: Path, name: str, dataset: ConfigDict, key: str):
@@ -20,12 +51,12 @@ def check_folder(folder: Path, name: str, dataset: ConfigDict, key: str):
         return
     raise UserError(
         f'the data set folder {folder} ({key}.{name}) {words}; '
-        f'{own_copy(dataset, key)}'
+        f'{data_root_hint(dataset, key)}'
     )
 
 
-def own_copy(dataset: ConfigDict, key: str) -> str:
-    """What to do when the data are not there."""
+def data_root_hint(dataset: ConfigDict, key: str) -> str:
+    """Say what to do when the data are not there."""
     root = dataset.get('data_root') or ''
     return (
         f'set {key}.data_root (now {root!r}) to your copy, or try '
@@ -34,7 +65,7 @@ def own_copy(dataset: ConfigDict, key: str) -> str:
 
 
 def class_names(cls: type, dataset: ConfigDict, key: str) -> tuple[str, ...]:
-    """Names of a data set's classes; empty where its files give them."""
+    """Read the names of the classes; empty where the files give them."""
     metainfo = dict(dataset.get('metainfo') or {})
     if dataset.get('classes'):  # mmpretrain takes them here too
         metainfo.setdefault('classes', dataset['classes'])
@@ -48,7 +79,7 @@ def class_names(cls: type, dataset: ConfigDict, key: str) -> tuple[str, ...]:
 
 
 def missing_files(folder: Path, images: list[str]) -> list[str]:
-    """The images that are not there, by one look into each folder."""
+    """List the images that are not there, by one look into each folder."""
     found = {}
     missing = []
     for name in images:
@@ -63,8 +94,8 @@ def missing_files(folder: Path, images: list[str]) -> list[str]:
     return missing
 
 
-def some(names, number: int = 5) -> str:
-    """The first few of a list of names."""
+def shorten(names: Sequence, number: int = 5) -> str:
+    """Write the first few of a list of names."""
     rest = len(names) - number
     return ', '.join(map(repr, list(names)[:number])) + (
         f' and {rest} more' if rest > 0 else ''

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from torch import nn
 
-from mmea.engine.check_data import check_data, check_heads
+from mmea.engine.data_checks import check_data, check_heads
 from mmea.errors import UserError
 
 FILES = ('cat/0.jpg', 'cat/1.PNG', 'dog/2.jpg')

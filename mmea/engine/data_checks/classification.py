@@ -1,8 +1,8 @@
-"""Look at the data of classification before anything is built.
+"""Data of classification, as mmpretrain's CustomDataset reads them.
 
-mmpretrain reads a list of images with the numbers of their classes, or, where
-there is none, one folder for each class. What does not fit otherwise ends in
-an assertion, in an index error of the loss, or in labels with wrong names.
+That is a list of images with the numbers of their classes, or, where there is
+none, one folder for each class. What does not fit otherwise ends in an
+assertion, in an index error of the loss, or in labels with wrong names.
 """
 
 import os
@@ -10,44 +10,44 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mmea.engine.check_files import (
-    check_folder,
-    missing_files,
-    own_copy,
-    some,
-)
 from mmea.errors import UserError
 
-__all__ = ['check_cls_data', 'cls_data_class', 'count_classes']
+from .files import (
+    check_folder,
+    data_root_hint,
+    missing_files,
+    reading_class,
+    shorten,
+)
+
+__all__ = ['HEADS', 'check', 'count_classes', 'find_class']
 
 # As mmpretrain's, unless the data set has `extensions`.
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
+#: Names of the parts of a model that count the classes.
+HEADS = r'(^|\.)(head|data_preprocessor)$'
 
-def cls_data_class(cfg: Config, dataset: ConfigDict) -> type | None:
-    """The data set's class, if it reads files as mmpretrain's CustomDataset.
+
+def find_class(cfg: Config, dataset: ConfigDict) -> type | None:
+    """Find the data set's class, if it reads files as CustomDataset does.
 
     ImageNet and ImageNet21k do.
     """
-    if cfg.get('default_scope') != 'mmpretrain':
-        return None
-    from mmpretrain.datasets import CustomDataset
-    from mmpretrain.registry import DATASETS
-
-    cls = dataset.get('type')
-    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
-    reads = getattr(cls, 'load_data_list', None)
-    return cls if reads is CustomDataset.load_data_list else None
+    return reading_class(cfg, dataset, 'mmpretrain', 'CustomDataset')
 
 
-def check_cls_data(dataset: ConfigDict, key: str, classes: tuple[str, ...]):
+def check(
+    dataset: ConfigDict, key: str, classes: tuple[str, ...], labelled: bool
+):
     """Raise if the images of a data set or their classes do not fit.
 
     Args:
-        dataset (ConfigDict): Of a class that :func:`cls_data_class` knows.
+        dataset (ConfigDict): Of a class that :func:`find_class` knows.
         key (str): Its place in the config.
         classes (tuple[str]): Names of the classes; empty if the folders give
             them.
+        labelled (bool): Whether the images' classes must be known.
 
     Raises:
         UserError: A folder is missing or empty, folders and classes differ,
@@ -58,9 +58,9 @@ def check_cls_data(dataset: ConfigDict, key: str, classes: tuple[str, ...]):
     where = f'the data set folder {folder} ({key}.{name})'
     check_folder(folder, name, dataset, key)
     path = _list_file(dataset)
-    labelled = dataset.get('with_label', True)
-    if dataset.get('split') == 'test':  # ImageNet's has no labels
-        labelled = False
+    # ImageNet's test images have no labels.
+    split = dataset.get('split')
+    labelled &= dataset.get('with_label', True) and split != 'test'
     if path:
         _check_list(path, folder, key, classes, labelled)
     elif labelled:
@@ -130,7 +130,7 @@ def _check_list(
         unknown = sorted({int(n) for _, n in pairs} - {*range(len(classes))})
         if classes and unknown:
             raise UserError(
-                f'{where} holds the class numbers {some(unknown)}, outside '
+                f'{where} holds the class numbers {shorten(unknown)}, outside '
                 f'the {len(classes)} classes (0..{len(classes) - 1}); '
                 f'correct the file or {key}.metainfo.classes'
             )
@@ -138,7 +138,7 @@ def _check_list(
     if missing:
         raise UserError(
             f'{len(missing)} of the {len(images)} images of {where} are not '
-            f'in {folder}: {some(missing)}; add them, take them out of the '
+            f'in {folder}: {shorten(missing)}; add them, take them out of the '
             f'file, or set {key}.data_root'
         )
 
@@ -161,8 +161,8 @@ def _check_folders(
         raise UserError(f'{where} has no folder of a class; {way_out}')
     if classes and len(names) != len(classes):
         raise UserError(
-            f'{where} has {len(names)} folders ({some(names)}), the data set '
-            f'{len(classes)} classes; {way_out}, or set '
+            f'{where} has {len(names)} folders ({shorten(names)}), the data '
+            f'set {len(classes)} classes; {way_out}, or set '
             f'{key}.metainfo.classes'
         )
     # Numbers go by the names of the folders.
@@ -170,7 +170,7 @@ def _check_folders(
         raise UserError(
             f'{key}.metainfo.classes are in another order than the folders '
             f'of {folder}, so that labels would get wrong names; write them '
-            f'as {some(names, 20)}'
+            f'as {shorten(names, 20)}'
         )
     extensions = tuple(dataset.get('extensions') or EXTENSIONS)
     if not any(
@@ -180,5 +180,5 @@ def _check_folders(
     ):
         raise UserError(
             f'{where} holds no images ({", ".join(extensions)}); '
-            f'{own_copy(dataset, key)}'
+            f'{data_root_hint(dataset, key)}'
         )

@@ -2,30 +2,8 @@ import importlib
 from pathlib import Path
 
 import pytest
-from mmengine.config import ConfigDict
 
-from mmea import train
-from mmea.engine import launch
-
-
-@pytest.fixture
-def fails(project, run, capsys):
-    """Train a config; the one line of its error."""
-
-    def call(*args, config='tiny.py') -> str:
-        with pytest.raises(SystemExit) as info:
-            run(train.main, config, '--work-dir', 'work', *args)
-        message = str(info.value.code)
-        assert message.startswith('error: ') and '\n' not in message
-        return message
-
-    return call
-
-
-def test_unknown_config(fails):
-    message = fails(config='ea_fpn_ade2k.py')
-    assert 'no config file ea_fpn_ade2k.py' in message
-    assert "did you mean 'ea_fpn_ade20k.py'" in message
+from mmea.engine import preflight
 
 
 def test_missing_folder(fails):
@@ -57,12 +35,6 @@ def test_work_dir_that_cannot_be_written(fails, project):
     message = fails('--work-dir', 'file/work')
     assert 'cannot write to the work dir file/work' in message
     assert '--work-dir' in message
-
-
-def test_config_without_a_demo(fails, project):
-    (project / 'own.py').write_text("default_scope = 'mmseg'\nmodel = dict()")
-    message = fails('--demo', config='own.py')
-    assert 'own.py has no demo' in message and 'demo_data' in message
 
 
 @pytest.mark.parametrize(
@@ -112,7 +84,7 @@ def test_ops_that_are_not_there(fails, monkeypatch, path, words):
 
 
 def test_launcher_without_its_environment(fails, monkeypatch):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(preflight, 'get_device', lambda: 'cpu')
     monkeypatch.delenv('RANK', raising=False)
     assert 'dist_train.sh' in fails('--launcher', 'pytorch')
     assert 'only torchrun' in fails('--launcher', 'slurm')
@@ -166,49 +138,3 @@ def test_label_image_of_another_size(fails, project):
     path = project / 'data/annotations/training/1.png'
     cv2.imwrite(str(path), np.ones((32, 47), np.uint8))
     assert 'is (32, 47), its image (32, 48)' in fails()
-
-
-def test_number_of_classes(fails):
-    message = fails('--cfg-options', 'model.decode_head.num_classes=19')
-    assert 'decode_head.num_classes is 19' in message
-    assert '150 classes' in message
-
-
-@pytest.mark.parametrize(
-    ('option', 'words'),
-    [
-        ('num_slots=0', 'num_slots must be an int >= 1, got num_slots=0'),
-        ('channels=-4', 'channels must be an int >= 1, got channels=-4'),
-        ('num_slot=4', "did you mean 'num_slots'?"),
-        ('type=mmea.Attention', "attention.type='mmea.Attention' is not reg"),
-    ],
-)
-def test_parts_that_cannot_be_built(fails, option, words):
-    message = fails('--cfg-options', f'model.decode_head.attention.{option}')
-    assert 'tiny.py' in message and words in message
-
-
-def test_unknown_part_of_the_model(fails):
-    message = fails('--cfg-options', 'model.decode_head.type=mmea.EAHad')
-    assert 'mmea.EAHad is not in the' in message
-
-
-def test_traceback_on_demand(project, run, monkeypatch):
-    monkeypatch.setenv('MMEA_TRACEBACK', '1')
-    with pytest.raises(launch.UserError, match='no config file'):
-        run(train.main, 'nothing.py')
-
-
-def test_sync_bn_becomes_bn_everywhere():
-    cfg = ConfigDict(
-        dict(
-            norm_cfg=dict(type='SyncBN', requires_grad=True),
-            head=[dict(attention=dict(norm_cfg=dict(type='SyncBN')))],
-            neck=dict(norm_cfg=dict(type='GN')),
-        )
-    )
-    assert launch._replace_type(cfg, 'SyncBN', 'BN')
-    assert cfg.norm_cfg == dict(type='BN', requires_grad=True)
-    assert cfg.head[0].attention.norm_cfg.type == 'BN'
-    assert cfg.neck.norm_cfg.type == 'GN'
-    assert not launch._replace_type(cfg, 'SyncBN', 'BN')

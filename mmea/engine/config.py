@@ -1,0 +1,96 @@
+"""From the name of a config and the options of a command to a Config."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+import mmea
+from mmea.errors import UserError
+
+__all__ = ['load_config']
+
+
+def load_config(
+    name: str,
+    *,
+    demo: bool = False,
+    swap: str | None = None,
+    options: dict | None = None,
+    work_dir: str | None = None,
+) -> Config:
+    """Read a config as the commands train and test it.
+
+    Args:
+        name (str): Path of a config file, or the name of one mmea ships.
+        demo (bool): Apply what ``--demo`` changes. Default: False.
+        swap (str, optional): Attention that replaces the model's, as
+            ``--swap-attention`` names it.
+        options (dict, optional): Dotted keys and values to override.
+        work_dir (str, optional): Default: ``work_dirs/NAME``, with the
+            endings ``_demo`` and the layer of ``swap``.
+
+    Returns:
+        Config: The file, then demo, swap, options and work_dir applied in
+        this order.
+
+    Raises:
+        UserError: No such config, one without a demo, or one whose attention
+            is swapped already.
+    """
+    path = name
+    if not Path(path).is_file():
+        try:
+            path = mmea.config(name)
+        except ValueError as error:
+            raise UserError(f'no config file {name}, and {error}') from None
+    cfg = Config.fromfile(path)
+    if demo:
+        _apply_demo(cfg)
+    if swap:
+        _swap_attention(cfg, swap)
+    if options:
+        cfg.merge_from_dict(options)
+    if work_dir:
+        cfg.work_dir = work_dir
+    elif demo or swap or not cfg.get('work_dir'):
+        stem = Path(path).stem + ('_demo' if demo else '')
+        if swap:
+            # Its checkpoints are of another architecture.
+            stem += '_' + swap.rpartition('.')[2]
+        cfg.work_dir = os.path.join('work_dirs', stem)
+    return cfg
+
+
+def _apply_demo(cfg: Config):
+    """Merge the demo files that the config's bases name."""
+    names = [cfg.get('demo_data'), cfg.get('demo_model')]
+    if None in names:
+        raise UserError(
+            f'{cfg.filename} has no demo: it lacks the keys demo_data and '
+            'demo_model; inherit from a config of mmea that has them, such '
+            'as ea_fpn_ade20k.py, or train without --demo'
+        )
+    for name in names:
+        demo = Config.fromfile(mmea.config(name))
+        cfg.merge_from_dict(demo.to_dict(), allow_list_keys=False)
+
+
+def _swap_attention(cfg: Config, target: str):
+    """Write mmea.SwapAttention around the config's model.
+
+    The model's keys stay where they are, beside ``rules``, so that options
+    and tools that look for model.backbone still find it.
+    """
+    if cfg.model.type == 'mmea.SwapAttention':
+        raise UserError(
+            f'{cfg.filename} swaps the attention itself, by model.rules; '
+            'change those instead of --swap-attention'
+        )
+    own = ('type', '_scope_', 'model', 'rules', 'input_size')
+    inner = {key: cfg.model.pop(key) for key in own if key in cfg.model}
+    cfg.model.update(
+        type='mmea.SwapAttention',
+        model=inner,
+        rules=[dict(source='any', target=dict(type=target))],
+    )

@@ -1,0 +1,137 @@
+"""The checks of all kinds of data; a kind is a module beside this one."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from mmea.errors import UserError
+
+from . import classification, coco
+from .files import check_folder, class_names, data_root_hint
+
+__all__ = ['check_data', 'check_heads']
+
+#: A new kind has the same four names: ``find_class``, ``check``,
+#: ``count_classes`` and ``HEADS``.
+KINDS = (coco, classification)
+
+
+def check_data(cfg: Config, loader: str):
+    """Raise if the data of a loader are not there or do not fit together.
+
+    Folders and annotation files are looked for; of the data sets that mmdet
+    reads as COCO files, and of those that mmpretrain reads as a list or as
+    folders of classes, these are read too.
+
+    Args:
+        cfg (Config): The whole config.
+        loader (str): Key of a data loader, such as ``'val_dataloader'``.
+
+    Raises:
+        UserError: What is missing or wrong, and where the config names it.
+    """
+    metrics = list(_metrics(cfg, loader))
+    # A test server keeps the ground truth to itself.
+    labelled = not any(metric.get('format_only') for _, metric in metrics)
+    for key, dataset in _parts(cfg[loader]['dataset'], f'{loader}.dataset'):
+        if dataset.get('backend_args'):  # not on this disk
+            continue
+        _check_files(dataset, key)
+        for kind in KINDS:
+            cls = kind.find_class(cfg, dataset)
+            if cls:
+                classes = class_names(cls, dataset, key)
+                kind.check(dataset, key, classes, labelled)
+    for key, metric in metrics:
+        path = metric.get('ann_file')
+        if path and not metric.get('backend_args') and not Path(path).exists():
+            raise UserError(
+                f'the annotation file {path} ({key}.ann_file) is missing; '
+                f'set {key}.ann_file to the one of {loader}.dataset'
+            )
+
+
+def check_heads(model: nn.Module, cfg: Config, loader: str):
+    """Raise if a model's heads and a data set differ in their classes.
+
+    Those of detectors on COCO data sets, and those of classifiers.
+
+    Args:
+        model (nn.Module): The built model.
+        cfg (Config): The whole config.
+        loader (str): Key of a data loader.
+
+    Raises:
+        UserError: ``num_classes`` of a head is not the number of classes of
+            the data set.
+    """
+    if not isinstance(model, nn.Module):  # FlexibleRunner builds it later
+        return
+    for key, dataset in _parts(cfg[loader]['dataset'], f'{loader}.dataset'):
+        for kind in KINDS:
+            cls = kind.find_class(cfg, dataset)
+            if cls:
+                classes = class_names(cls, dataset, key)
+                want = kind.count_classes(dataset, classes)
+                _check_numbers(model, kind.HEADS, want, key)
+
+
+def _check_numbers(model: nn.Module, heads: str, want: int | None, key: str):
+    for name, module in model.named_modules():
+        number = getattr(module, 'num_classes', None)
+        if number is None or getattr(module, 'class_agnostic', False):
+            continue
+        if want and number != want and re.search(heads, name):
+            path = f'model.{name.removeprefix("module.")}.num_classes'
+            raise UserError(
+                f'{path} is {number}, the data set has {want} classes '
+                f'({key}.metainfo.classes); set {path}={want}'
+            )
+
+
+def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
+    """The metrics of a loader, with their places in the config."""
+    key = loader.replace('dataloader', 'evaluator')
+    metrics = cfg.get(key) or ()
+    if isinstance(metrics, dict):
+        yield key, metrics
+    else:
+        yield from ((f'{key}.{i}', m) for i, m in enumerate(metrics))
+
+
+def _parts(dataset, key: str) -> Iterator[tuple[str, ConfigDict]]:
+    """The data sets inside of RepeatDataset, ConcatDataset and the like."""
+    if 'dataset' in dataset:
+        yield from _parts(dataset['dataset'], f'{key}.dataset')
+    elif 'datasets' in dataset:
+        for i, part in enumerate(dataset['datasets']):
+            yield from _parts(part, f'{key}.datasets.{i}')
+    else:
+        yield key, dataset
+
+
+def _folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
+    """The folders of a data set, with their places in its config."""
+    root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, str):
+        yield 'data_prefix', Path(root, prefix)
+    else:
+        for name, part in prefix.items():
+            yield f'data_prefix.{name}', Path(root, part or '')
+
+
+def _check_files(dataset: ConfigDict, key: str):
+    """Raise if a folder or an annotation file of a data set is not there."""
+    for name, folder in _folders(dataset):
+        check_folder(folder, name, dataset, key)
+    ann_file = dataset.get('ann_file')
+    path = Path(dataset.get('data_root') or '', ann_file or '')
+    if ann_file and not path.exists():
+        raise UserError(
+            f'the annotation file {path} ({key}.ann_file) is missing; '
+            f'{data_root_hint(dataset, key)}'
+        )

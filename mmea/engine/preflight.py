@@ -1,0 +1,132 @@
+"""Checks of a config's surroundings, before anything is built."""
+
+import importlib
+import os
+import tempfile
+
+import mmengine.dist as dist
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mmea.engine.data_checks import check_data
+from mmea.errors import EXTRAS, UserError
+
+__all__ = ['check_packages', 'preflight', 'prepare_data']
+
+
+def preflight(cfg: Config, *loaders: str):
+    """Check packages, work dir and data; join the other processes.
+
+    Args:
+        cfg (Config): As :func:`mmea.engine.config.load_config` gives it.
+        loaders (str): Keys of the data loaders that will be used.
+
+    Raises:
+        UserError: A package, the data or the work dir is not there, or the
+            processes cannot meet.
+    """
+    check_packages(cfg)
+    _check_work_dir(cfg.work_dir)
+    _init_distributed(cfg)
+    prepare_data(cfg, *loaders)
+
+
+def check_packages(cfg: Config):
+    """Check that torch and the package of a config's default scope will do.
+
+    Raises:
+        UserError: torch is too old, or the package cannot be imported.
+    """
+    try:
+        importlib.import_module('mmea.ops')
+    except ImportError as error:
+        raise UserError(str(error)) from error
+    scope = cfg.get('default_scope')
+    if scope in (None, 'mmengine', 'mmea'):
+        return
+    try:
+        importlib.import_module(f'{scope}.models')
+    except ImportError as error:
+        if getattr(error, 'name', None) == 'mmcv._ext':
+            # Compiled for another torch, or none and no torchvision either.
+            fault = (
+                f"mmcv's compiled ops do not fit torch {torch.__version__} "
+                f'({error}); build them anew, or take an mmcv without ops, '
+                'as docs/install.md shows'
+                if error.path
+                else error
+            )
+            raise UserError(f'{scope} cannot be imported: {fault}') from error
+        extra = EXTRAS.get(scope)
+        raise UserError(
+            f'the config needs {scope} (default_scope={scope!r}), which '
+            f'cannot be imported: {error}; install '
+            f'{f"the extra {extra} of mmea" if extra else "it"} as '
+            'docs/install.md shows'
+        ) from error
+
+
+def prepare_data(cfg: Config, *loaders: str):
+    """Render the demo's scenes, if the config is a demo's; check the data.
+
+    Args:
+        cfg (Config): The whole config.
+        loaders (str): Keys of data loaders; those that the config lacks are
+            passed over.
+
+    Raises:
+        UserError: The data is not there, or not as the config describes it.
+    """
+    _write_demo_scenes(cfg)
+    for loader in filter(cfg.get, loaders):
+        check_data(cfg, loader)
+
+
+def _check_work_dir(work_dir: str):
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'cannot write to the work dir {work_dir} ({error.strerror}); '
+            'choose another with --work-dir'
+        ) from error
+
+
+def _init_distributed(cfg: Config):
+    """Join the process group here, before anything is written.
+
+    mmengine's own launcher needs CUDA; on a CPU the group is gloo's, and DDP
+    must not be given device ids.
+    """
+    launcher = cfg.setdefault('launcher', 'none')
+    if launcher == 'none' or dist.is_distributed():
+        return
+    if get_device() != 'cpu':
+        dist.init_dist(launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        return
+    if launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise UserError(
+            f'--launcher {launcher} without a GPU: only torchrun starts '
+            'processes on CPUs; use tools/dist_train.sh (--launcher pytorch)'
+        )
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def _write_demo_scenes(cfg: Config):
+    scenes = cfg.get('demo_scenes')
+    if scenes is None:
+        return
+    from mmea.datasets.demo import write_demo
+
+    if dist.is_main_process():
+        write_demo(out_dir=cfg.train_dataloader.dataset.data_root, **scenes)
+    dist.barrier()

@@ -1,0 +1,22 @@
+import pytest
+
+from mmea import train
+from mmea.errors import UserError
+
+
+def test_unknown_config(fails):
+    message = fails(config='ea_fpn_ade2k.py')
+    assert 'no config file ea_fpn_ade2k.py' in message
+    assert "did you mean 'ea_fpn_ade20k.py'" in message
+
+
+def test_config_without_a_demo(fails, project):
+    (project / 'own.py').write_text("default_scope = 'mmseg'\nmodel = dict()")
+    message = fails('--demo', config='own.py')
+    assert 'own.py has no demo' in message and 'demo_data' in message
+
+
+def test_traceback_on_demand(project, run, monkeypatch):
+    monkeypatch.setenv('MMEA_TRACEBACK', '1')
+    with pytest.raises(UserError, match='no config file'):
+        run(train.main, 'nothing.py')
