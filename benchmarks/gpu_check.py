@@ -93,7 +93,7 @@ class Dictionary(L.CATTLayer):
         return super().forward(x, self.words, mask)
 
 
-ON_TOKENS = (L.MultiheadExternalAttention, L.CATTLayer, L.CausalAttention)
+ON_TOKENS = (L.MultiheadExternalAttention, L.CATTLayer, L.CaaMAttention)
 NORM = dict(norm_layer=nn.BatchNorm2d)
 GROUP = dict(norm_layer=partial(nn.GroupNorm, 8))
 STRIDE = dict(NORM, stride=2, residual=False)
@@ -148,8 +148,8 @@ KINDS = {
         'two paths': dict(num_heads=4),
         'shared': dict(num_heads=4, shared=True),
     },
-    L.CausalAttention: {'4 heads': dict(num_heads=4, qkv_bias=True)},
-    L.CausalPair2d: {'CBAM': {}},
+    L.CaaMAttention: {'4 heads': dict(num_heads=4, qkv_bias=True)},
+    L.CaaMPair2d: {'CBAM': {}},
     L.CBAMGate2d: {
         'bare': {},
         'residual': dict(residual=True, zero_init=False),

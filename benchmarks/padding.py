@@ -27,7 +27,7 @@ def build(attention: bool, padding_mask: bool):
     torch.manual_seed(0)
     cfg = dict(type='mmea.ExternalAttention2d')
     resnet = dict(
-        type='mmea.StageAttention',
+        type='mmea.StageAttentionResNet',
         after=['C4'],
         attention=cfg,
         depth=50,

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from mmea import mmcv_ops
 
-__all__ = ['__version__', 'config', 'configs', 'swap_attention']
+__all__ = [
+    '__version__',
+    'config',
+    'get_config',
+    'list_attentions',
+    'list_configs',
+    'swap_attention',
+]
 
 __version__ = '0.1.0'
 
@@ -18,10 +25,35 @@ mmcv_ops.install()
 
 
 def __getattr__(name: str):
-    # torch and mmengine are imported by whoever asks for it.
+    # torch and mmengine are imported by whoever asks for them.
     if name == 'swap_attention':
         return import_module('mmea.swap').swap_attention
+    if name[:1].isupper():
+        layers = import_module('mmea.layers')
+        if name in layers.__all__:
+            return getattr(layers, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *list_attentions()})
+
+
+def list_attentions() -> dict[str, str]:
+    """List the attention layers, each with one line on it.
+
+    Returns:
+        dict[str, str]: Name, such as ``'ExternalAttention2d'``, which is
+        ``mmea.ExternalAttention2d`` in Python (torch only) and in a config
+        (``type='mmea.ExternalAttention2d'``); and the first line of its
+        documentation. Sorted by name.
+    """
+    layers = import_module('mmea.layers')
+    return {
+        name: getattr(layers, name).__doc__.partition('\n')[0]
+        for name in sorted(layers.__all__)
+        if name != 'AttentionBlock2d'
+    }
 
 
 def _config_root() -> Path:
@@ -37,8 +69,8 @@ def _list_configs() -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob('*.py'))
 
 
-def configs() -> list[str]:
-    """List the names that :func:`config` takes, without the ``_base_`` files.
+def list_configs() -> list[str]:
+    """List the configs that mmea ships, without the ``_base_`` files.
 
     Returns:
         list[str]: Paths relative to the configs folder, sorted.
@@ -46,11 +78,12 @@ def configs() -> list[str]:
     return [n for n in _list_configs() if not n.startswith('_base_/')]
 
 
-def config(name: str) -> str:
+def get_config(name: str) -> str:
     """Find a config that mmea ships, in a checkout or an installed wheel.
 
     A project inherits from it by
-    ``_base_ = __import__('mmea').config('ea_fpn_ade20k.py')``.
+    ``_base_ = __import__('mmea').config('ea_fpn_ade20k.py')``, where
+    ``config`` is the same function.
 
     Args:
         name (str): Path relative to mmea's configs folder, such as
@@ -67,9 +100,12 @@ def config(name: str) -> str:
     if path not in names:
         raise ValueError(
             f'mmea ships no config {name!r}{_suggest(path, names)}; '
-            'mmea.configs() lists all'
+            'mmea.list_configs() lists all'
         )
     return str(_config_root() / path)
+
+
+config = get_config
 
 
 def _suggest(path: str, names: list[str]) -> str:

@@ -33,10 +33,13 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
     )
 
 
-MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap')
-DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets')
+#: Packages beside the rooms of all tasks, which register parts of any kind.
+WINGS = ('mmea.caam',)
+
+MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap', *WINGS)
+DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets', *WINGS)
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmea.datasets')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine.hooks')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine.hooks', *WINGS)
 METRICS = _child('metric', MMENGINE_METRICS, 'mmea.engine.metrics')
 OPTIM_WRAPPERS = _child(
     'optim wrapper',

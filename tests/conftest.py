@@ -34,7 +34,7 @@ data = dict(dataset=dict(data_root='data', pipeline=pipeline),
 train_dataloader = dict(batch_size=4, sampler=dict(shuffle=False), **data)
 val_dataloader = data
 test_dataloader = data
-val_evaluator = dict(_delete_=True, type='mmea.PresentIoUMetric')
+val_evaluator = dict(_delete_=True, type='mmea.PresentClassIoUMetric')
 test_evaluator = val_evaluator
 optim_wrapper = dict(_delete_=True, type='OptimWrapper',
                      optimizer=dict(type='SGD', lr=0.1, momentum=0.9))

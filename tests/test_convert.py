@@ -6,9 +6,9 @@ from torch import nn
 
 from mmea.convert import SOURCES, convert, list_sources
 from mmea.layers import (
+    CaaMAttention,
     CATT2d,
     CATTLayer,
-    CausalAttention,
     CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
@@ -292,7 +292,7 @@ def test_caam():
                 old[name.replace(ours, theirs)] = torch.ones_like(value)
     new.load_state_dict(convert(old, 'caam_cbam'))
     assert all(value.eq(1).all() for value in new.state_dict().values())
-    new = CausalAttention(8, 2)
+    new = CaaMAttention(8, 2)
     old = {'qkv.weight': torch.randn(24, 8), 'proj.weight': torch.randn(8, 8)}
     old['proj.bias'] = torch.randn(8)
     new.load_state_dict(convert(old, 'caam_attention'))

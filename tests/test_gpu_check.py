@@ -34,21 +34,21 @@ WRONG = """
 import sys
 from benchmarks import gpu_check
 
-class Wrong(gpu_check.L.CausalPair2d):
+class Wrong(gpu_check.L.CaaMPair2d):
     def forward(self, x, mask=None):
         causal, spurious = super().forward(x, mask)
         if x.dtype.itemsize == 4:
             causal = causal * 1.3
         return causal, spurious
 
-class Raising(gpu_check.L.CausalPair2d):
+class Raising(gpu_check.L.CaaMPair2d):
     def forward(self, x, mask=None):
         raise RuntimeError('out of order')
 
 gpu_check.CASES = {
-    'CausalPair2d: wrong': (Wrong, {}),
-    'CausalPair2d: raising': (Raising, {}),
-    'CausalPair2d: right': (gpu_check.L.CausalPair2d, {}),
+    'CaaMPair2d: wrong': (Wrong, {}),
+    'CaaMPair2d: raising': (Raising, {}),
+    'CaaMPair2d: right': (gpu_check.L.CaaMPair2d, {}),
 }
 sys.exit(gpu_check.main(sys.argv[1:]))
 """
@@ -70,10 +70,10 @@ def run(code, folder, *args):
 
 def test_torch_is_all_it_needs(tmp_path):
     parts = ('--parts', 'layers', 'stack', 'speed')
-    done, rows = run(ALONE, tmp_path, '--only', 'CausalAttention', *parts)
+    done, rows = run(ALONE, tmp_path, '--only', 'CaaMAttention', *parts)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {(row['case'], row['variant']): row for row in rows}
-    case = 'CausalAttention: 4 heads'
+    case = 'CaaMAttention: 4 heads'
     for variant in ('float32', 'bfloat16', 'float16', 'mask', 'large map'):
         row = found[case, variant]
         assert row['status'] == 'passed' and row['reference'] == 'float64, cpu'
@@ -89,12 +89,12 @@ def test_torch_is_all_it_needs(tmp_path):
     text = (tmp_path / 'README.md').read_text('utf-8')
     passed = sum(row['status'] == 'passed' for row in rows)
     assert f'{passed} passed, 0 failed, 0 measured, ' in text
-    assert '| CausalAttention | ' in text and 'device: cpu' in text
+    assert '| CaaMAttention | ' in text and 'device: cpu' in text
 
 
 def test_a_wrong_layer_fails_and_stops_no_other(tmp_path):
     done, rows = run(
-        WRONG, tmp_path, '--only', 'CausalPair2d', '--parts', 'layers'
+        WRONG, tmp_path, '--only', 'CaaMPair2d', '--parts', 'layers'
     )
     assert done.returncode == 1, done.stdout + done.stderr
     states = {}
@@ -113,7 +113,7 @@ def test_a_wrong_layer_fails_and_stops_no_other(tmp_path):
         assert 'in forward' in row['traceback']
     assert all(row['status'] == 'passed' for row in third)
     # Listed at the end.
-    assert 'CausalPair2d: raising' in done.stdout.splitlines()[-1]
+    assert 'CaaMPair2d: raising' in done.stdout.splitlines()[-1]
 
 
 def test_a_budget_of_nothing_lists_all_as_not_run(tmp_path, capsys):
@@ -136,10 +136,10 @@ def test_a_budget_of_nothing_lists_all_as_not_run(tmp_path, capsys):
 def test_a_second_process_goes_on(tmp_path, capsys):
     """As after an error that leaves the GPU to no other kernel."""
     argv = ['--device', 'cpu', '--out', str(tmp_path), '--run', '7.5']
-    argv += ['--seconds', '0', '--only', 'CausalAttention']
+    argv += ['--seconds', '0', '--only', 'CaaMAttention']
     lost = dict(
         part='layers',
-        case='CausalAttention: 4 heads',
+        case='CaaMAttention: 4 heads',
         variant='float32',
         status='failed',
         note='lost',

@@ -15,9 +15,9 @@ from torch import nn
 
 from mmea.convert import convert
 from mmea.layers import (
+    CaaMAttention,
     CATT2d,
     CATTLayer,
-    CausalAttention,
     CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
@@ -383,7 +383,7 @@ def check_gate(case: Case):
 
 def check_causal(case: Case):
     ctor = case.meta['ctor']
-    layer = CausalAttention(ctor['dim'], ctor['num_heads'])
+    layer = CaaMAttention(ctor['dim'], ctor['num_heads'])
     case.check_module(
         layer,
         'caam_attention',
@@ -393,7 +393,7 @@ def check_causal(case: Case):
 
 def check_caam_block(case: Case):
     pytest.importorskip('mmcv')
-    from mmea.models.backbones.caam_block import CaaMBlock
+    from mmea.caam.block import CaaMBlock
 
     ctor, fixed = case.meta['ctor'], case.meta['fixed']
     spurious = case.group('input/').get('spurious')
@@ -421,7 +421,7 @@ def check_caam_block(case: Case):
 
 def check_caam_transformer_block(case: Case):
     pytest.importorskip('mmcv')
-    from mmea.models.backbones.caam_transformer_block import (
+    from mmea.caam.transformer_block import (
         CaaMTransformerBlock,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mmea
+from mmea import layers
 from mmea.errors import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,9 +28,11 @@ FLOORS = {
     'measure': 0,
     'registry': 0,
     'ops': 1,
+    'demo': 1,
     'layers': 2,
     'convert': 3,
     'models': 4,
+    'caam': 5,
     'engine': 5,
     'datasets': 5,
     'swap': 6,
@@ -158,13 +161,26 @@ def test_public_names():
     assert mmea.__all__ == [
         '__version__',
         'config',
-        'configs',
+        'get_config',
+        'list_attentions',
+        'list_configs',
         'swap_attention',
     ]
     assert all(hasattr(mmea, name) for name in mmea.__all__)
+    assert mmea.config is mmea.get_config  # as in configs of users
     with pytest.raises(AttributeError, match="no attribute 'swop'"):
         mmea.swop  # noqa: B018
     assert re.fullmatch(r'\d+\.\d+\.\d+\w*', mmea.__version__)
+
+
+def test_attention_layers_at_the_top():
+    found = mmea.list_attentions()
+    assert found['ExternalAttention2d'].startswith('External attention: ')
+    assert set(found) == {*layers.__all__} - {'AttentionBlock2d'}
+    assert set(found) < set(dir(mmea))
+    for name, line in found.items():
+        assert getattr(mmea, name) is getattr(layers, name)
+        assert line.endswith('.')
 
 
 class TestConfig:
@@ -177,9 +193,9 @@ class TestConfig:
             assert found.samefile(CONFIGS / file)
 
     def test_named_ones_exist(self):
-        assert 'ea_fpn_ade20k.py' in mmea.configs()
-        assert 'ea_fpn_cityscapes.py' in mmea.configs()
-        assert not [n for n in mmea.configs() if '_base_' in n]
+        assert 'ea_fpn_ade20k.py' in mmea.list_configs()
+        assert 'ea_fpn_cityscapes.py' in mmea.list_configs()
+        assert not [n for n in mmea.list_configs() if '_base_' in n]
 
     def test_suffix_may_be_left_out(self):
         assert mmea.config('ea_fpn_ade20k') == mmea.config('ea_fpn_ade20k.py')
@@ -189,10 +205,10 @@ class TestConfig:
             mmea.config('ea_fpn_ade20')
         assert "'ea_fpn_ade20'" in str(error.value)
         assert "'ea_fpn_ade20k.py'" in str(error.value)
-        assert 'mmea.configs()' in str(error.value)
+        assert 'mmea.list_configs()' in str(error.value)
 
     def test_folder_left_out(self):
-        name = next(n for n in mmea.configs() if '/' in n)
+        name = next(n for n in mmea.list_configs() if '/' in n)
         with pytest.raises(ValueError, match=re.escape(repr(name))):
             mmea.config(name.rsplit('/', 1)[1])
 

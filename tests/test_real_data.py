@@ -33,7 +33,7 @@ train_dataloader = dict(
     dataset=dict(dataset, pipeline=[pipeline[0], pipeline[2], pipeline[1],
                                     pipeline[3]]),
     batch_size=3, num_workers=0, persistent_workers=False)
-val_evaluator = dict(_delete_=True, type='mmea.PresentIoUMetric')
+val_evaluator = dict(_delete_=True, type='mmea.PresentClassIoUMetric')
 test_evaluator = val_evaluator
 optim_wrapper = dict(_delete_=True, type='OptimWrapper',
                      optimizer=dict(type='AdamW', lr=3e-3))

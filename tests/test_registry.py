@@ -33,7 +33,7 @@ for registry, name in (
     (MODELS, 'EAFPNHead'),
     (MODELS, 'EAMaskHead'),
     (TRANSFORMS, 'LoadSegAnnotations'),
-    (METRICS, 'PresentIoUMetric'),
+    (METRICS, 'PresentClassIoUMetric'),
 ):
     try:
         registry.build(dict(type=f'mmea.{name}'))
@@ -54,7 +54,7 @@ def test_parts_without_their_packages():
         ('EAFPNHead', 'mmseg'),
         ('EAMaskHead', 'mmdet'),
         ('LoadSegAnnotations', 'mmseg'),
-        ('PresentIoUMetric', 'mmseg'),
+        ('PresentClassIoUMetric', 'mmseg'),
     ):
         assert errors[name].startswith(
             f'mmea.{name} needs {package}, which cannot'

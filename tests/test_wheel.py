@@ -189,7 +189,7 @@ def test_training_in_another_project(python, tmp_path):
 
 
 def test_names_are_listed(python, source):
-    listed = python('-c', 'import mmea; print(*mmea.configs())').split()
+    listed = python('-c', 'import mmea; print(*mmea.list_configs())').split()
     leaves = {
         p.relative_to(source / 'configs').as_posix()
         for p in (source / 'configs').rglob('*.py')

@@ -7,7 +7,7 @@ _base_ = [
 # The counterpart of the ea_ config: a non-local block in its place.
 model = dict(
     backbone=dict(
-        type='mmea.StageAttention',
+        type='mmea.StageAttentionResNet',
         base='ResNet',
         after=['C4'],
         attention=dict(type='mmea.NonLocal2d'),

@@ -7,7 +7,7 @@ _base_ = [
 # One block of external attention behind stage C4 of the backbone.
 model = dict(
     backbone=dict(
-        type='mmea.StageAttention',
+        type='mmea.StageAttentionResNet',
         base='ResNet',
         after=['C4'],
         attention=dict(type='mmea.ExternalAttention2d'),

@@ -11,7 +11,7 @@ randomness = dict(seed=0)
 log_processor = dict(by_epoch=False)
 model = dict(
     backbone=dict(
-        type='mmea.StageAttention',
+        type='mmea.StageAttentionResNet',
         base='ResNet',
         after=['C4'],
         attention=dict(type='mmea.ExternalAttention2d'),

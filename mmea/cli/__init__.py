@@ -16,6 +16,7 @@ COMMANDS = {
     'test': 'evaluate a checkpoint',
     'compare': 'compare attention layers, by cost and by training',
     'convert': 'turn a published checkpoint into one of mmea',
+    'demo-data': 'render a small data set in the layout of a real one',
     'coco-to-masks': 'turn COCO annotations into label images',
 }
 

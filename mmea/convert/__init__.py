@@ -341,7 +341,7 @@ SOURCES = {
     ),
     'caam_cbam': Source(_CBAM, "CaaM's `CBAM`", '`CBAMGate2d`'),
     'caam_attention': Source(
-        _CAUSAL, "CaaM's `Attention_ours`", '`CausalAttention`'
+        _CAUSAL, "CaaM's `Attention_ours`", '`CaaMAttention`'
     ),
     'caam_block': Source(_CAAM_BLOCK, "CaaM's `BasicBlock`", '`CaaMBlock`'),
     'caam_resnet': Source(

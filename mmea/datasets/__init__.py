@@ -1,9 +1,8 @@
-"""Demo scenes, converters, and the transforms that the configs name."""
+"""Converters, and the transforms that the configs name."""
 
 from mmea.registry import TRANSFORMS, register_missing
 
 from .load_image import LoadImage
-from .misleading_scenes import MisleadingScenes
 
 try:
     from .load_seg_annotations import LoadSegAnnotations
@@ -12,4 +11,4 @@ except ImportError as error:
         TRANSFORMS, ['LoadSegAnnotations'], 'mmseg', error
     )
 
-__all__ = ['LoadImage', 'LoadSegAnnotations', 'MisleadingScenes']
+__all__ = ['LoadImage', 'LoadSegAnnotations']

@@ -125,7 +125,7 @@ def _write_demo_scenes(cfg: Config):
     scenes = cfg.get('demo_scenes')
     if scenes is None:
         return
-    from mmea.datasets.demo import write_demo
+    from mmea.demo import write_demo
 
     if dist.is_main_process():
         write_demo(out_dir=cfg.train_dataloader.dataset.data_root, **scenes)

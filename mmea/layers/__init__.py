@@ -1,10 +1,10 @@
 """The attention systems as nn.Modules. torch only."""
 
 from .attention_block2d import AttentionBlock2d
+from .caam_attention import CaaMAttention
+from .caam_pair2d import CaaMPair2d
 from .catt2d import CATT2d
 from .catt_layer import CATTLayer
-from .causal_attention import CausalAttention
-from .causal_pair2d import CausalPair2d
 from .cbam_gate2d import CBAMGate2d
 from .efficient_attention2d import EfficientAttention2d
 from .elsa2d import ELSA2d
@@ -22,8 +22,8 @@ __all__ = [
     'CATT2d',
     'CATTLayer',
     'CBAMGate2d',
-    'CausalAttention',
-    'CausalPair2d',
+    'CaaMAttention',
+    'CaaMPair2d',
     'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',

@@ -41,8 +41,8 @@ class AttentionBlock2d(nn.Module):
             or a mask does not.
 
     A subclass sets ``out_proj``, its last layer (or overrides
-    :meth:`last_layer`), and calls :meth:`reset_parameters` at the end of its
-    constructor.
+    :meth:`zero_init_module`), and calls :meth:`reset_parameters` at the end
+    of its constructor.
     """
 
     _abbr_ = 'attention_block2d'
@@ -85,7 +85,7 @@ class AttentionBlock2d(nn.Module):
         self.act = None if act_layer is None else act_layer()
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The system itself, output projection included, no residual.
+        """Compute the system itself, output projection included, no residual.
 
         Args:
             x (Tensor): (B, C, H, W).
@@ -98,12 +98,12 @@ class AttentionBlock2d(nn.Module):
         """
         raise NotImplementedError
 
-    def last_layer(self) -> nn.Module:
-        """Whose zero weights make the output of :meth:`attend` zero."""
+    def zero_init_module(self) -> nn.Module:
+        """Return the module whose zero weights make :meth:`attend` zero."""
         return self.out_proj
 
     def output_mask(self, mask: Tensor) -> Tensor:
-        """Which outputs are valid; a system with a stride overrides it."""
+        """Mark the valid outputs; a system with a stride overrides it."""
         return mask
 
     def reset_parameters(self):
@@ -112,12 +112,12 @@ class AttentionBlock2d(nn.Module):
             self.norm.reset_parameters()
         if self.zero_init and self.residual:
             affine = getattr(self.norm, 'weight', None) is not None
-            last = self.norm if affine else self.last_layer()
+            last = self.norm if affine else self.zero_init_module()
             for param in last.parameters():
                 nn.init.zeros_(param)
 
     def init_weights(self):
-        """What a host model calls after its own initialisation.
+        """Initialise anew, after the host model has initialised itself.
 
         Its Kaiming pass over all convolutions has just undone ours, the zero
         output included.

@@ -146,7 +146,7 @@ class HaloAttention2d(AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def last_layer(self) -> nn.Module:
+    def zero_init_module(self) -> nn.Module:
         return self.value_proj if self.out_proj is None else self.out_proj
 
     def reset_parameters(self):

@@ -12,7 +12,7 @@ _MODES = ('position', 'channel', 'dual')
 
 
 class LinearAttention2d(AttentionBlock2d):
-    """Linear attention mechanism: similarity 1 + cos, not exp.
+    """Linear attention of MANet (LAM): similarity 1 + cos, not exp.
 
     The weight of key j for token i is ``1 + q_i . k_j``, with q and k of
     length 1: the exponential's Taylor series to the first order. The sums

@@ -124,7 +124,7 @@ class StandAloneAttention2d(AttentionBlock2d):
             )
         self.reset_parameters()
 
-    def last_layer(self) -> nn.Module:
+    def zero_init_module(self) -> nn.Module:
         return self.value_proj
 
     def reset_parameters(self):

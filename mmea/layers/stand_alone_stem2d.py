@@ -102,7 +102,7 @@ class StandAloneStem2d(AttentionBlock2d):
         self.mixture_table = nn.Parameter(torch.empty(num_mixtures, width))
         self.reset_parameters()
 
-    def last_layer(self) -> nn.Module:
+    def zero_init_module(self) -> nn.Module:
         return self.value_proj
 
     def reset_parameters(self):

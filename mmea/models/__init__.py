@@ -4,21 +4,18 @@ from mmea.registry import MODELS, register_missing
 
 from .backbones import (
     EAMLP,
-    CaaMResNet,
-    CaaMT2TViT,
     ELSASwin,
     HaloNet,
     LocalAttentionResNet,
-    StageAttention,
+    StageAttentionResNet,
 )
 from .build_attention import build_attention
-from .classifiers import CaaMClassifier
 from .necks import EANeck, SimpleFeaturePyramid
 from .registered_layers import (
+    CaaMAttention,
+    CaaMPair2d,
     CATT2d,
     CATTLayer,
-    CausalAttention,
-    CausalPair2d,
     CBAMGate2d,
     EfficientAttention2d,
     ELSA2d,
@@ -57,11 +54,8 @@ __all__ = [
     'CATT2d',
     'CATTLayer',
     'CBAMGate2d',
-    'CaaMClassifier',
-    'CaaMResNet',
-    'CaaMT2TViT',
-    'CausalAttention',
-    'CausalPair2d',
+    'CaaMAttention',
+    'CaaMPair2d',
     'DetDataPreprocessor',
     'EABFP',
     'EAFPNHead',
@@ -83,7 +77,7 @@ __all__ = [
     'SegDataPreProcessor',
     'SelfAttention2d',
     'SimpleFeaturePyramid',
-    'StageAttention',
+    'StageAttentionResNet',
     'StandAloneAttention2d',
     'StandAloneStem2d',
     'build_attention',

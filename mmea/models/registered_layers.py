@@ -23,8 +23,8 @@ __all__ = [
     'CATT2d',
     'CATTLayer',
     'CBAMGate2d',
-    'CausalAttention',
-    'CausalPair2d',
+    'CaaMAttention',
+    'CaaMPair2d',
     'ELSA2d',
     'EfficientAttention2d',
     'ExternalAttention2d',
@@ -89,8 +89,8 @@ class CBAMGate2d(_Registered, layers.CBAMGate2d):
 
 
 @MODELS.register_module()
-class CausalPair2d(layers.CausalPair2d):
-    """:class:`mmea.layers.CausalPair2d`; ``gate`` is the config of a layer."""
+class CaaMPair2d(layers.CaaMPair2d):
+    """:class:`mmea.layers.CaaMPair2d`; ``gate`` is the config of a layer."""
 
     def __init__(self, in_channels: int, *, gate: dict | None = None):
         make = None if gate is None else partial(build_attention, gate)
@@ -98,7 +98,7 @@ class CausalPair2d(layers.CausalPair2d):
 
 
 # These have nothing to configure.
-CausalAttention = MODELS.register_module(module=layers.CausalAttention)
+CaaMAttention = MODELS.register_module(module=layers.CaaMAttention)
 CATTLayer = MODELS.register_module(module=layers.CATTLayer)
 
 

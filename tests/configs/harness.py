@@ -31,7 +31,7 @@ def load(*arguments):
 
 def leaves(scope):
     """Names of all configs for a package."""
-    return [n for n in mmea.configs() if _read(n).default_scope == scope]
+    return [n for n in mmea.list_configs() if _read(n).default_scope == scope]
 
 
 def with_demo(names):

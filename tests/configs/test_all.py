@@ -18,7 +18,7 @@ from mmea.models import registered_layers as registered
 from .harness import cases, leaves, length, load, parts, with_demo
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
-ALL = mmea.configs()
+ALL = mmea.list_configs()
 DEMOS = with_demo(ALL)
 FAMILIES = [
     'caam',
@@ -46,9 +46,9 @@ SYSTEMS = {
 SHOWN = {
     'mmseg': (
         ['mmea.SegLabelCheckHook', 'mmea.SegPictureHook'],
-        'mmea.PresentIoUMetric',
+        'mmea.PresentClassIoUMetric',
     ),
-    'mmdet': (['mmea.DetPictureHook'], 'mmea.PresentCocoMetric'),
+    'mmdet': (['mmea.DetPictureHook'], 'mmea.PresentClassCocoMetric'),
     'mmpretrain': (['mmea.ClsPictureHook'], 'Accuracy'),
 }
 

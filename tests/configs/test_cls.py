@@ -124,7 +124,7 @@ class TestFiles:
         name = 'classification/resnet50_8xb32_in1k.py'
         plain, ea = load(name), load(name.replace('/', '/ea_'))
         backbone = ea.model.backbone
-        assert backbone.pop('type') == 'mmea.StageAttention'
+        assert backbone.pop('type') == 'mmea.StageAttentionResNet'
         assert backbone.pop('after') == ['C4']
         assert backbone.pop('attention').type == 'mmea.ExternalAttention2d'
         backbone['type'] = backbone.pop('base')

@@ -18,7 +18,7 @@ from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
 ATTENTION = dict(type='mmea.ExternalAttention2d', num_slots=5)
 BACKBONE = dict(
-    type='mmea.StageAttention',
+    type='mmea.StageAttentionResNet',
     after=['C4'],
     attention=ATTENTION,
     depth=18,

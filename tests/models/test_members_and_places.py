@@ -128,7 +128,7 @@ def stages(package: str) -> Place:
     return Place(
         package,
         lambda a: backbone(
-            type='mmea.StageAttention',
+            type='mmea.StageAttentionResNet',
             after=['C2', 'C3', 'C4', 'C5'],
             base=f'{package}.ResNet',
             depth=18,
@@ -233,8 +233,8 @@ PLACES = {
         single=True,
         padded=False,
     ),
-    'StageAttention-mmseg': stages('mmseg'),
-    'StageAttention-mmdet': stages('mmdet'),
+    'StageAttentionResNet-mmseg': stages('mmseg'),
+    'StageAttentionResNet-mmdet': stages('mmdet'),
     'plugins-mmseg': one_stage_with_plugins('mmseg'),
     'plugins-mmdet': one_stage_with_plugins('mmdet'),
 }

@@ -206,7 +206,7 @@ def test_multihead_refuses_cross_attention():
 def test_causal_pair_with_a_gate_from_a_config():
     pair = MODELS.build(
         dict(
-            type='mmea.CausalPair2d',
+            type='mmea.CaaMPair2d',
             in_channels=8,
             gate=dict(type='mmea.EfficientAttention2d', residual=False),
         )
@@ -215,9 +215,9 @@ def test_causal_pair_with_a_gate_from_a_config():
     x = torch.randn(1, 8, 3, 5)
     torch.testing.assert_close(sum(pair(x)), x)
     causal = MODELS.build(
-        dict(type='mmea.CausalAttention', embed_dims=8, num_heads=2)
+        dict(type='mmea.CaaMAttention', embed_dims=8, num_heads=2)
     )
-    assert isinstance(causal, layers.CausalAttention)
+    assert isinstance(causal, layers.CaaMAttention)
 
 
 def test_catt_with_a_member_from_a_config():

@@ -44,7 +44,7 @@ test_dataloader = val_dataloader
 
 # The scenes show few of the classes: the table holds those that occur.
 val_evaluator = dict(
-    type='mmea.PresentCocoMetric',
+    type='mmea.PresentClassCocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
     classwise=True,
 )

@@ -26,7 +26,7 @@ default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=max_iters // 2)
 )
 # The scenes show few of the classes: count those that occur.
-val_evaluator = dict(type='mmea.PresentIoUMetric')
+val_evaluator = dict(type='mmea.PresentClassIoUMetric')
 test_evaluator = val_evaluator
 custom_hooks = [
     dict(type='mmea.SegLabelCheckHook'),

@@ -25,4 +25,4 @@ model = dict(
 
 # First environments by chance, then new ones every 6 epochs: as often in the
 # whole training as published, 40 of 200 epochs.
-custom_hooks = [dict(type='mmea.PartitionHook', interval=6)]
+custom_hooks = [dict(type='mmea.CaaMPartitionHook', interval=6)]

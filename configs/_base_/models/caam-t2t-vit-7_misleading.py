@@ -18,4 +18,4 @@ model = dict(
 )
 
 # As the ResNet's.
-custom_hooks = [dict(type='mmea.PartitionHook', interval=6)]
+custom_hooks = [dict(type='mmea.CaaMPartitionHook', interval=6)]

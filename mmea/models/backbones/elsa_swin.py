@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
-from .on_base import OnBase
+from .dynamic_backbone import DynamicBackbone
 
 __all__ = ['ELSASwin']
 
@@ -21,7 +21,7 @@ _ELSA_STAGES = 3
 
 
 @MODELS.register_module()
-class ELSASwin(OnBase):
+class ELSASwin(DynamicBackbone):
     """A Swin transformer with ELSA in stages 1 to 3.
 
     The Swin of mmseg, mmdet or mmpretrain, in whose first three stages every

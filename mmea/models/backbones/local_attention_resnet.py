@@ -4,13 +4,13 @@ from torch import nn
 from mmea.models.build_attention import build_attention, takes_argument
 from mmea.registry import MODELS
 
-from .on_base import OnBase
+from .dynamic_backbone import DynamicBackbone
 
 __all__ = ['LocalAttentionResNet']
 
 
 @MODELS.register_module()
-class LocalAttentionResNet(OnBase):
+class LocalAttentionResNet(DynamicBackbone):
     """A ResNet whose 3x3 convolutions are attention from some stage on.
 
     Convolution early, attention late: stages before ``from_stage`` are those

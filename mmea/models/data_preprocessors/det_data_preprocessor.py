@@ -2,13 +2,13 @@ from mmdet.models import DetDataPreprocessor as _DetDataPreprocessor
 
 from mmea.registry import MODELS
 
-from .noting import NotesSizes
+from .padding_mask_mixin import PaddingMaskMixin
 
 __all__ = ['DetDataPreprocessor']
 
 
 @MODELS.register_module()
-class DetDataPreprocessor(NotesSizes, _DetDataPreprocessor):
+class DetDataPreprocessor(PaddingMaskMixin, _DetDataPreprocessor):
     """mmdet's, with a padding mask for the attention layers of the model.
 
     Args:

@@ -2,13 +2,13 @@ from mmseg.models import SegDataPreProcessor as _SegDataPreProcessor
 
 from mmea.registry import MODELS
 
-from .noting import NotesSizes
+from .padding_mask_mixin import PaddingMaskMixin
 
 __all__ = ['SegDataPreProcessor']
 
 
 @MODELS.register_module()
-class SegDataPreProcessor(NotesSizes, _SegDataPreProcessor):
+class SegDataPreProcessor(PaddingMaskMixin, _SegDataPreProcessor):
     """mmseg's, with a padding mask for the attention layers of the model.
 
     In a test by sliding windows a window has no mask of its own: where such

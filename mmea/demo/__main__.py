@@ -1,0 +1,4 @@
+from mmea.cli.demo_data import main
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,24 @@
+"""The registered metrics, each where its package can be imported."""
+
+import warnings
+
+from mmea.registry import METRICS, register_missing
+
+try:
+    with warnings.catch_warnings():
+        # onedl's mmdet misses an optional package, and says so to everyone.
+        warnings.filterwarnings('ignore', message='faster_coco_eval')
+        from .present_class_coco_metric import PresentClassCocoMetric
+except ImportError as error:
+    (PresentClassCocoMetric,) = register_missing(
+        METRICS, ['PresentClassCocoMetric'], 'mmdet', error
+    )
+
+try:
+    from .present_class_iou_metric import PresentClassIoUMetric
+except ImportError as error:
+    (PresentClassIoUMetric,) = register_missing(
+        METRICS, ['PresentClassIoUMetric'], 'mmseg', error
+    )
+
+__all__ = ['PresentClassCocoMetric', 'PresentClassIoUMetric']

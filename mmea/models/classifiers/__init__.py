@@ -1,3 +1,0 @@
-from .caam_classifier import CaaMClassifier
-
-__all__ = ['CaaMClassifier']
