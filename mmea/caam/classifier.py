@@ -127,7 +127,7 @@ class CaaMClassifier(BaseModel):
     def loss(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """The three losses."""
+        """Compute the three losses."""
         causal, _, mix = self.extract_feats(inputs)
         labels = torch.cat([s.gt_label.flatten() for s in data_samples])
         envs = self._environments(data_samples).to(labels.device)

@@ -80,7 +80,7 @@ def _fit(features, labels, epochs, batch_size, generator) -> Tensor:
 
 
 def _part(logits, labels, num_envs, epochs, batch_size, generator) -> Tensor:
-    """The environments in which the logits do worst and least alike."""
+    """Draw the environments in which the logits do worst and least alike."""
     risks = F.cross_entropy(logits, labels, reduction='none')
     slopes = _slopes(logits, labels)
     shape = len(labels), num_envs

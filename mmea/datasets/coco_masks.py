@@ -16,7 +16,7 @@ MAX_CLASSES = 254  # labels are bytes and 255 means ignored
 
 
 def fill_polygon(points, height, width):
-    """The pixels whose centre lies inside of a polygon.
+    """Mark the pixels whose centre lies inside of a polygon.
 
     Args:
         points (array_like): (P, 2) corners (x, y) in pixels, where pixel
@@ -66,7 +66,7 @@ def _fill(segmentation, height, width):
 
 
 def _load(ann_file):
-    """The annotation file's dict, with the three lists that we need."""
+    """Read the annotation file and check the three lists that we need."""
     path = Path(ann_file)
     if not path.is_file():
         raise FileNotFoundError(

@@ -79,7 +79,7 @@ def _shore(view, rng):
 
 
 def _strip(view, rng, width=0.35, marked=True):
-    """A band that runs from the lower edge into the vanishing point."""
+    """Paint a band from the lower edge into the vanishing point."""
     near = view.width * 0.5 + (view.vanishing - view.width * 0.5) * -0.3
     across = view.x - view.vanishing - (near - view.vanishing) * view.depth
     half = 0.03 + (width - 0.03) * view.depth
@@ -362,7 +362,7 @@ def scene_classes(layout):
 
 
 def lone_world(name, ground):
-    """A world of one object, larger than elsewhere, on one ground.
+    """Make a world of one object, larger than elsewhere, on one ground.
 
     Args:
         name (str): A key of :data:`LONE_THINGS`.

@@ -9,5 +9,5 @@ def check_positive(**sizes: int):
 
 
 def pick_heads(channels: int) -> int:
-    """The largest number of heads up to 8 that divides the channels."""
+    """Pick the largest number of heads up to 8 that divides the channels."""
     return max(heads for heads in range(1, 9) if channels % heads == 0)

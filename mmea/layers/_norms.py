@@ -36,7 +36,7 @@ def as_affine(norm: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def sync_group(norm: nn.Module) -> 'dist.ProcessGroup | None':
-    """The processes whose statistics a norm shares, if there are others."""
+    """Find the processes whose statistics a norm shares, if any."""
     if not (
         isinstance(norm, nn.SyncBatchNorm)
         and norm.training
@@ -50,7 +50,7 @@ def sync_group(norm: nn.Module) -> 'dist.ProcessGroup | None':
 
 @torch.no_grad()
 def update_running(norm: nn.Module, stats: BatchStats):
-    """What torch's batch norm does to its buffers in a training step."""
+    """Update the buffers as torch's batch norm does in a training step."""
     if not norm.training or not norm.track_running_stats:
         return
     mean, var, count = stats

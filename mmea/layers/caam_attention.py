@@ -65,7 +65,7 @@ class CaaMAttention(nn.Module):
         self.out_proj.reset_parameters()
 
     def init_weights(self):
-        """What a host model calls after its own initialisation."""
+        """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 
     def forward(

@@ -41,7 +41,7 @@ class CaaMPair2d(nn.Module):
         self.gate = make(in_channels)
 
     def init_weights(self):
-        """What a host model calls after its own initialisation."""
+        """Initialise anew, after the host model has initialised itself."""
         self.gate.init_weights()
 
     def forward(

@@ -116,7 +116,7 @@ class CATT2d(AttentionBlock2d):
         )
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """What the transformer layer makes, (B, C or 2 C, H, W)."""
+        """Read the dictionary by the layer: (B, C or 2 C, H, W)."""
         tokens = x.flatten(2).mT  # (B, N, C)
         valid = None if mask is None else mask.flatten(1)
         dictionary = self.dictionary.to(x.dtype)

@@ -68,7 +68,7 @@ class CATTLayer(nn.Module):
                 module.reset_parameters()
 
     def init_weights(self):
-        """What a host model calls after its own initialisation."""
+        """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 
     def forward(
@@ -97,7 +97,7 @@ class CATTLayer(nn.Module):
         )
 
     def read_sample(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The in-sample output alone."""
+        """Return the in-sample output alone."""
         x = _without_nan(x, mask)
         path = self.cross_path if self.in_path is None else self.in_path
         return path(x, x, mask)
@@ -109,7 +109,7 @@ class CATTLayer(nn.Module):
         mask: Tensor | None = None,
         dictionary_mask: Tensor | None = None,
     ) -> Tensor:
-        """The cross-sample output alone."""
+        """Return the cross-sample output alone."""
         x = _without_nan(x, mask)
         return self.cross_path(x, dictionary, dictionary_mask)
 

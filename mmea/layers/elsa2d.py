@@ -187,7 +187,7 @@ class ELSA2d(AttentionBlock2d):
         return self.out_proj(out)
 
     def _scaled_sum(self, attn: Tensor, value: Tensor) -> Tensor:
-        """The local sum with a factor for each channel.
+        """Sum the window with a factor for each channel.
 
         Row by row of the window: K products of each value at a time. They
         are made again in the backward pass, or it would keep K^2.

@@ -206,7 +206,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         residual: bool,
         relu: bool,
     ) -> Tensor:
-        """The layer up to its activation, without its C x C products."""
+        """Compute all up to the activation without C x C products."""
         with torch.autocast(x.device.type, enabled=False):
             key, value, bias, weight = self._fold(norm)
         group = None

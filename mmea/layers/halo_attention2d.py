@@ -205,7 +205,7 @@ class HaloAttention2d(AttentionBlock2d):
         return logits + (place * scale if self.scale_position else place)
 
     def _expand(self, table: Tensor) -> Tensor:
-        """The embeddings that the queries of a block meet: (b / s, D, side).
+        """Expand the embeddings for the queries of a block: (b / s, D, side).
 
         Key a of the window is a - h - p rows from query p of the block.
         """

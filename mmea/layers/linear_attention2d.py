@@ -160,7 +160,7 @@ def _read_channels(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _read_channels_compat(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The same as the published code has it."""
+    """Compute the same as the published code has it."""
     pixels = _normalise(x, 1)
     above = x.sum(1, keepdim=True) + (x @ pixels.mT) @ pixels
     sums = pixels.sum(1, keepdim=True) + 1e-6  # (B, 1, N)
@@ -169,7 +169,7 @@ def _read_channels_compat(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _count(x: Tensor, mask: Tensor | None) -> 'int | Tensor':
-    """Valid tokens of each image, at least 1."""
+    """Count the valid tokens of each image, at least 1."""
     if mask is None:
         return x.shape[2]
     return mask.sum(2, keepdim=True).clamp(min=1)

@@ -135,7 +135,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
                 nn.init.zeros_(bias)
 
     def init_weights(self):
-        """What a host model calls after its own initialisation."""
+        """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 
     def choose_form(self, num_tokens: int) -> tuple[str, str]:
@@ -256,7 +256,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         return self.out_proj(out.flatten(2))
 
     def _low_rank(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """The same without the wide tokens."""
+        """Compute the same without the wide tokens."""
         with torch.autocast(tokens.device.type, enabled=False):
             key, value, bias = self._fold()
         slots = len(self.key_memory)
@@ -266,7 +266,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         return F.linear(attn.mT, value.to(tokens.dtype), bias.to(tokens.dtype))
 
     def _normalise(self, logits: Tensor, mask: Tensor | None) -> Tensor:
-        """Double normalisation of (B, heads, S, N), and dropout."""
+        """Normalise (B, heads, S, N) doubly, and drop out."""
         heads = logits.shape[1]
         if mask is not None:
             mask = mask.repeat_interleave(heads, 0)

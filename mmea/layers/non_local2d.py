@@ -128,7 +128,7 @@ class NonLocal2d(AttentionBlock2d):
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
     def _weigh(self, query: Tensor, key: Tensor, mask: Tensor | None):
-        """The N x N map, (B, N, Nk).
+        """Compute the N x N map, (B, N, Nk).
 
         Without a softmax, invalid keys keep a weight: their values are zero.
         """

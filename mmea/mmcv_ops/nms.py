@@ -90,7 +90,7 @@ def softnms(
 
 
 def _fill_gaps(keep: Tensor) -> Tensor:
-    """Indices of what is kept, the last ones moved into the gaps."""
+    """Index what is kept, the last ones moved into the gaps."""
     count = int(keep.sum())
     order = torch.arange(count)
     gaps = ~keep[:count]

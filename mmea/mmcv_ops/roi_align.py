@@ -69,7 +69,7 @@ def roi_align_forward(
 
 
 def _grid(roi, size, scale, sampling_ratio, aligned) -> list[Tensor]:
-    """The y (height, samples) and x (width, samples) of a region's samples."""
+    """Place a region's samples: y (height, samples), x (width, samples)."""
     corners = roi[1:] * scale - (0.5 if aligned else 0)
     axes = []
     for cells, start, end in zip(size, corners[[1, 0]], corners[[3, 2]]):

@@ -53,7 +53,7 @@ def roi_pool_forward(
 
 
 def _pixels(start: Tensor, end: Tensor, cells: int, size: int):
-    """Indices of each cell's pixels, and whether it has any.
+    """Index each cell's pixels, and tell whether it has any.
 
     A cell with fewer pixels than another repeats its last one, which leaves
     the first maximum where it is.

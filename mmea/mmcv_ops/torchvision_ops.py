@@ -6,7 +6,7 @@ __all__ = ['ops']
 
 
 def _matching(release: str) -> str:
-    """The torchvision of a torch: 0.27.1 for 2.12.1."""
+    """Name the torchvision of a torch: 0.27.1 for 2.12.1."""
     major, minor, patch = release.split('.')[:3]
     # True of every release from torch 2.0 and torchvision 0.15 on.
     return f'==0.{int(minor) + 15}.{patch}' if major == '2' else ''

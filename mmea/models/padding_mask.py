@@ -40,7 +40,7 @@ def note_sizes(
 
 
 def current_mask(x: Tensor) -> Tensor | None:
-    """Padding mask of a map of the current batch.
+    """Make the padding mask of a map of the current batch.
 
     Args:
         x (Tensor): (B, C, H, W), a map of any stride.

@@ -4,9 +4,13 @@ A class of the same name as the layer's, which takes ``norm_cfg`` and
 ``act_cfg`` where the layer takes ``norm_layer`` and ``act_layer``. Called
 without a mask, it takes the padding mask of the current batch (see
 :mod:`mmea.models.padding_mask`), if there is one.
+
+A ``build_func`` of the registry could do the first, but mmcv's
+``build_plugin_layer`` looks the class up and calls it.
 """
 
 from functools import partial
+from typing import TypeVar
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmcv.cnn.bricks.drop import build_dropout
@@ -36,6 +40,9 @@ __all__ = [
     'StandAloneAttention2d',
     'StandAloneStem2d',
 ]
+
+
+Layer = TypeVar('Layer', bound=nn.Module)
 
 
 class _Registered:
@@ -68,24 +75,31 @@ def _build_norm(cfg: dict, num_features: int) -> nn.Module:
     return build_norm_layer(cfg, num_features)[1]
 
 
-@MODELS.register_module()
-class ExternalAttention2d(_Registered, layers.ExternalAttention2d):
-    """:class:`mmea.layers.ExternalAttention2d` with ``norm_cfg, act_cfg``.
-
-    Works as a ResNet plugin (``plugins=[dict(cfg=dict(type=
-    'mmea.ExternalAttention2d'), ...)]``) and wherever a registry builds a
-    layer.
-    """
-
-
-@MODELS.register_module()
-class EfficientAttention2d(_Registered, layers.EfficientAttention2d):
-    """:class:`mmea.layers.EfficientAttention2d`, configured likewise."""
+def _register(layer: type[Layer]) -> type[Layer]:
+    """Register the form of a layer that takes configs of its norm and act."""
+    return MODELS.register_module(
+        module=type(
+            layer.__name__,
+            (_Registered, layer),
+            dict(__doc__=layer.__doc__, __module__=__name__),
+        )
+    )
 
 
-@MODELS.register_module()
-class CBAMGate2d(_Registered, layers.CBAMGate2d):
-    """:class:`mmea.layers.CBAMGate2d`, configured likewise."""
+ExternalAttention2d = _register(layers.ExternalAttention2d)
+EfficientAttention2d = _register(layers.EfficientAttention2d)
+CBAMGate2d = _register(layers.CBAMGate2d)
+ELSA2d = _register(layers.ELSA2d)
+HaloAttention2d = _register(layers.HaloAttention2d)
+LinearAttention2d = _register(layers.LinearAttention2d)
+SelfAttention2d = _register(layers.SelfAttention2d)
+StandAloneAttention2d = _register(layers.StandAloneAttention2d)
+StandAloneStem2d = _register(layers.StandAloneStem2d)
+# mmcv has a class of the same name: the prefix ``mmea.`` tells them apart.
+NonLocal2d = _register(layers.NonLocal2d)
+# These have nothing to configure.
+CaaMAttention = MODELS.register_module(module=layers.CaaMAttention)
+CATTLayer = MODELS.register_module(module=layers.CATTLayer)
 
 
 @MODELS.register_module()
@@ -95,11 +109,6 @@ class CaaMPair2d(layers.CaaMPair2d):
     def __init__(self, in_channels: int, *, gate: dict | None = None):
         make = None if gate is None else partial(build_attention, gate)
         super().__init__(in_channels, gate_layer=make)
-
-
-# These have nothing to configure.
-CaaMAttention = MODELS.register_module(module=layers.CaaMAttention)
-CATTLayer = MODELS.register_module(module=layers.CATTLayer)
 
 
 @MODELS.register_module()
@@ -112,21 +121,6 @@ class CATT2d(_Registered, layers.CATT2d):
         if in_sample is not None:
             kwargs['in_sample'] = partial(build_attention, in_sample)
         super().__init__(in_channels, **kwargs)
-
-
-@MODELS.register_module()
-class ELSA2d(_Registered, layers.ELSA2d):
-    """:class:`mmea.layers.ELSA2d`, configured likewise."""
-
-
-@MODELS.register_module()
-class HaloAttention2d(_Registered, layers.HaloAttention2d):
-    """:class:`mmea.layers.HaloAttention2d`, configured likewise."""
-
-
-@MODELS.register_module()
-class LinearAttention2d(_Registered, layers.LinearAttention2d):
-    """:class:`mmea.layers.LinearAttention2d`, configured likewise."""
 
 
 @MODELS.register_module()
@@ -156,26 +150,3 @@ class MultiheadExternalAttention(layers.MultiheadExternalAttention):
         super().init_weights()
         if self.init_cfg is not None:
             initialize(self, self.init_cfg)
-
-
-@MODELS.register_module()
-class NonLocal2d(_Registered, layers.NonLocal2d):
-    """:class:`mmea.layers.NonLocal2d`, configured likewise.
-
-    Not mmcv's class of the same name: the prefix ``mmea.`` tells them apart.
-    """
-
-
-@MODELS.register_module()
-class SelfAttention2d(_Registered, layers.SelfAttention2d):
-    """:class:`mmea.layers.SelfAttention2d`, configured likewise."""
-
-
-@MODELS.register_module()
-class StandAloneAttention2d(_Registered, layers.StandAloneAttention2d):
-    """:class:`mmea.layers.StandAloneAttention2d`, configured likewise."""
-
-
-@MODELS.register_module()
-class StandAloneStem2d(_Registered, layers.StandAloneStem2d):
-    """:class:`mmea.layers.StandAloneStem2d`, configured likewise."""

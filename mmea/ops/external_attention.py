@@ -13,7 +13,7 @@ def external_attention(
     eps: float = 1e-9,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The bare operator: every token reads S memory slots.
+    """Read S memory slots from every token: the bare operator.
 
     Args:
         tokens (Tensor): (B, C, N).

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmea.caam import irm_environments as environments
 from mmea.caam.irm_environments import find_environments
-from mmea.engine import environments
 
 
 def biased(number=300, agree=0.8):

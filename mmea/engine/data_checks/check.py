@@ -93,7 +93,7 @@ def _check_numbers(model: nn.Module, heads: str, want: int | None, key: str):
 
 
 def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
-    """The metrics of a loader, with their places in the config."""
+    """Yield the metrics of a loader, with their places in the config."""
     key = loader.replace('dataloader', 'evaluator')
     metrics = cfg.get(key) or ()
     if isinstance(metrics, dict):
@@ -103,7 +103,7 @@ def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def _parts(dataset, key: str) -> Iterator[tuple[str, ConfigDict]]:
-    """The data sets inside of RepeatDataset, ConcatDataset and the like."""
+    """Yield the data sets inside of RepeatDataset and its like."""
     if 'dataset' in dataset:
         yield from _parts(dataset['dataset'], f'{key}.dataset')
     elif 'datasets' in dataset:
@@ -114,7 +114,7 @@ def _parts(dataset, key: str) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def _folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
-    """The folders of a data set, with their places in its config."""
+    """Yield the folders of a data set, with their places in its config."""
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix') or {}
     if isinstance(prefix, str):

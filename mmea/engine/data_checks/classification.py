@@ -68,7 +68,7 @@ def check(
 
 
 def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
-    """Number of a data set's classes; None if only a list could tell."""
+    """Count a data set's classes; None if only a list could tell."""
     if classes:
         return len(classes)
     if _list_file(dataset) or dataset.get('backend_args'):
@@ -77,7 +77,7 @@ def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
 
 
 def _folder(dataset: ConfigDict) -> tuple[str, Path]:
-    """The folder of the images, with its place in the data set's config."""
+    """Find the folder of the images, and its place in the config."""
     root = dataset.get('data_root') or ''
     for name in ('data_prefix', 'split'):
         prefix = dataset.get(name)
@@ -89,7 +89,7 @@ def _folder(dataset: ConfigDict) -> tuple[str, Path]:
 
 
 def _list_file(dataset: ConfigDict) -> Path | None:
-    """The list of the images, if there is one."""
+    """Find the list of the images, if there is one."""
     root = dataset.get('data_root') or ''
     if dataset.get('ann_file'):
         return Path(root, dataset['ann_file']).expanduser()

@@ -58,6 +58,6 @@ class ClsPictureHook(PictureHook):
 
 
 def _name(label: int, meta: dict) -> str:
-    """The first of a class's names: ImageNet has several for many."""
+    """Take the first of a class's names: ImageNet has several for many."""
     classes = meta.get('classes')
     return classes[label].partition(',')[0] if classes else str(label)

@@ -47,7 +47,7 @@ class PictureHook(Hook):
         raise NotImplementedError
 
     def legend(self, meta: dict) -> list:
-        """Handles of matplotlib for a legend of all rows; none by default."""
+        """Return handles for a legend of all rows; none by default."""
         return []
 
     def before_val_epoch(self, runner: Runner):
@@ -77,7 +77,7 @@ class PictureHook(Hook):
         runner.logger.info(f'Image, ground truth and prediction: {path}')
 
     def make_figure(self, meta: dict):
-        """A matplotlib figure of all samples, one in a row."""
+        """Draw a figure of all samples, one in a row."""
         # Kept out of the module: pyplot is slow to import.
         from matplotlib.figure import Figure
 

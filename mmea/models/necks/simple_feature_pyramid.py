@@ -90,7 +90,7 @@ class SimpleFeaturePyramid(BaseModule):
 def _scale(
     width: int, stride: int, norm_cfg: dict
 ) -> tuple[list[nn.Module], int]:
-    """What brings a map from stride 16 to another, and its channels then."""
+    """Make what brings a map from stride 16 to another; tell its channels."""
     if stride > 16:
         by = stride // 16
         return [nn.MaxPool2d(by, by, ceil_mode=True)], width

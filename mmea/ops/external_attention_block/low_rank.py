@@ -23,7 +23,7 @@ def low_rank_block(
     relu: bool = False,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
-    """:func:`external_attention_block` in 2 C S N operations, exactly.
+    """Compute :func:`external_attention_block` in 2 C S N operations, exactly.
 
     The attention's output ``Z = D P`` has rank S: its mean over tokens is
     ``D mean(P)``, its variance ``rowsum((D cov(P)) * D)``. Z is never formed;
@@ -57,7 +57,7 @@ def low_rank_block(
 
 
 def compute_dtype(tokens: Tensor) -> torch.dtype:
-    """What a convolution would compute in: autocast's dtype or the input's."""
+    """Return what a convolution computes in: autocast's dtype or its own."""
     device = tokens.device.type
     if torch.is_autocast_enabled(device) and tokens.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
@@ -79,7 +79,7 @@ def low_rank_forward(
     group: ProcessGroup | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, BatchStats | None, tuple[Tensor, ...]]:
-    """The low-rank form with autocast off, big products in ``dtype``.
+    """Run the low-rank form with autocast off, big products in ``dtype``.
 
     Returns:
         tuple: Output, statistics, and what a backward by hand needs: the
@@ -140,12 +140,12 @@ def low_rank_forward(
 
 
 def without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Zeros in the padding, for 0 times NaN in a gradient would be NaN."""
+    """Clear the padding, for 0 times NaN in a gradient would be NaN."""
     return tokens.masked_fill(~mask[:, None], 0)
 
 
 def multiply_up(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """``a @ b`` in ``dtype``, summed and returned in float32 or more.
+    """Multiply ``a @ b`` in ``dtype``, sum and return it in float32 or more.
 
     An exponential follows, in which a rounded logit would be the largest
     error of all.
@@ -163,7 +163,7 @@ def multiply_up(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of (B, S, N) over the valid tokens of each image: (B, S, 1)."""
+    """Average (B, S, N) over the valid tokens of each image: (B, S, 1)."""
     if mask is None:
         return attn.mean(-1, keepdim=True)
     count = mask.sum(-1)[:, None, None].clamp(min=1)
@@ -171,7 +171,7 @@ def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def half_factor(attn: Tensor) -> Tensor:
-    """What to divide P by, and multiply D by, before both become half.
+    """Find what to divide P by, and multiply D by, before both become half.
 
     After the centring P may be as small as float16's last bits, and D, which
     a normalisation has made as large, out of its range.
@@ -181,7 +181,7 @@ def half_factor(attn: Tensor) -> Tensor:
 
 
 def centred(attn: Tensor, centre: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention less its centre, zero where a token is invalid."""
+    """Subtract the centre of the attention; zero where a token is invalid."""
     attn = attn - centre
     return attn if mask is None else attn * mask[:, None]
 
@@ -189,7 +189,7 @@ def centred(attn: Tensor, centre: Tensor, mask: Tensor | None) -> Tensor:
 def add_product(
     x: Tensor, a: Tensor, b: Tensor, *, add: bool, inplace: bool = False
 ) -> Tensor:
-    """``x + a @ b`` or ``a @ b`` in the memory layout of x, (B, C, N).
+    """Return ``x + a @ b`` or ``a @ b`` in the memory layout of x, (B, C, N).
 
     A plain ``bmm`` would return contiguous channels, and every layer behind a
     channels-last model would copy.

@@ -33,7 +33,7 @@ def low_memory_block(
     relu: bool = False,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
-    """:func:`low_rank_block` with its backward pass written out.
+    """Compute :func:`low_rank_block`, its backward pass written out.
 
     For it only the logits are kept, S / C of the tokens' size, beside the
     tokens themselves and (with ``relu``) the output. A second derivative is

@@ -37,7 +37,7 @@ def external_attention_block(
     relu: bool = False,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
-    """External attention, batch normalisation, residual and ReLU on tokens.
+    """Apply external attention, batch norm, residual and ReLU to tokens.
 
     ``relu(tokens + norm(external_attention(tokens)))``, written to be read:
     the reference of :func:`low_rank_block` and :func:`low_memory_block`,

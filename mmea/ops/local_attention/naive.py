@@ -5,7 +5,7 @@ __all__ = ['neighbours', 'plain_local_logits', 'plain_local_sum']
 
 
 def neighbours(x: Tensor, kernel_size: int) -> Tensor:
-    """The kernel_size x kernel_size window around each pixel, as a view.
+    """View the kernel_size x kernel_size window around each pixel.
 
     Args:
         x (Tensor): (..., H, W).
@@ -20,12 +20,12 @@ def neighbours(x: Tensor, kernel_size: int) -> Tensor:
 
 
 def plain_local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
-    """:func:`local_logits` as it reads; forms D K^2 numbers per pixel."""
+    """Compute :func:`local_logits` as it reads, D K^2 numbers per pixel."""
     windows = neighbours(key, kernel_size)  # (B, h, D, H, W, K, K)
     return (query[..., None, None] * windows).sum(2)
 
 
 def plain_local_sum(attn: Tensor, value: Tensor) -> Tensor:
-    """:func:`local_sum` as it reads; forms D K^2 numbers per pixel."""
+    """Compute :func:`local_sum` as it reads, D K^2 numbers per pixel."""
     windows = neighbours(value, attn.shape[-1])
     return (attn.unsqueeze(2) * windows).sum((-2, -1))

@@ -12,7 +12,7 @@ TILE = 8
 
 
 def local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
-    """Inner products of each pixel with the window around it.
+    """Multiply each pixel with the window around it.
 
     Tiles of 8 x 8 queries meet all keys around their tile in one matrix
     product, of which a band is kept. That is (8 + K - 1)^2 / K^2 times the
@@ -43,7 +43,7 @@ def local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
 
 
 def local_sum(attn: Tensor, value: Tensor) -> Tensor:
-    """Weighted sum of the window around each pixel.
+    """Sum the window around each pixel with weights.
 
     Args:
         attn (Tensor): (B, h, H, W, K, K), K odd.
