@@ -101,10 +101,11 @@ class CaaMBlock(BaseModule):
         self, causal: Tensor, spurious: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Norms count their batches: causal comes first, as published.
-        skips = self._skip(causal), self._skip(spurious)
+        skip, spurious_skip = self._skip(causal), self._skip(spurious)
         out = self._convolve(causal, self.bn1, self.bn2)
         out = out + self._convolve(spurious, self.bn3, self.bn4)
-        causal, spurious = map(sum, zip(self.pair(out), skips))
+        causal, spurious = self.pair(out)
+        causal, spurious = causal + skip, spurious + spurious_skip
         return F.relu(causal), F.relu(spurious), F.relu(causal + spurious)
 
     def _convolve(self, x: Tensor, norm1: nn.Module, norm2: nn.Module):

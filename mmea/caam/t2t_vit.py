@@ -78,9 +78,10 @@ class CaaMT2TViT(DynamicBackbone):
         base: str | None = None,
         **kwargs,
     ):
-        if not multi <= causal_layers <= num_layers:
+        least = 1 if multi else 0
+        if not least <= causal_layers <= num_layers:
             raise ValueError(
-                f'causal_layers must be in {int(multi)}..{num_layers} for '
+                f'causal_layers must be in {least}..{num_layers} for '
                 f'{num_layers=}, {multi=}, got {causal_layers=}'
             )
         sizes = dict(

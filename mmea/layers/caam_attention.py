@@ -26,6 +26,14 @@ class CaaMAttention(nn.Module):
         ValueError: A size is below 1, ``num_heads`` does not divide
             ``embed_dims``, or a rate is not in [0, 1).
 
+    Example:
+        >>> import torch
+        >>> from mmea import CaaMAttention
+        >>> attention = CaaMAttention(embed_dims=64, num_heads=4)
+        >>> causal, spurious = attention(torch.randn(2, 50, 64))  # (B, N, C)
+        >>> causal.shape
+        torch.Size([2, 50, 64])
+
     Source: arXiv:2108.08782; the form from the authors' code.
     Initialisation: torch's default of linear layers.
     """

@@ -23,6 +23,14 @@ class CaaMPair2d(nn.Module):
     Raises:
         ValueError: ``in_channels`` is below 1.
 
+    Example:
+        >>> import torch
+        >>> from mmea import CaaMPair2d
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> causal, spurious = CaaMPair2d(64)(x)
+        >>> torch.allclose(causal + spurious, x)
+        True
+
     Source: arXiv:2108.08782.
     """
 

@@ -40,6 +40,16 @@ class CATT2d(AttentionBlock2d):
             ``in_channels``, ``dropout`` is not in [0, 1), or ``shared`` meets
             an ``in_sample`` of its own.
 
+    Example:
+        >>> import torch
+        >>> from mmea import CATT2d
+        >>> layer = CATT2d(64, dictionary_size=100)
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+        >>> layer.dictionary.shape
+        torch.Size([1, 100, 64])
+
     Source: arXiv:2103.03493; layer, fusion and the dictionary's start from
     the authors' LXMERT + CATT, which is for language and image regions. The
     form on maps is ours.

@@ -27,6 +27,15 @@ class CATTLayer(nn.Module):
         ValueError: A size is below 1, ``num_heads`` does not divide
             ``embed_dims``, or ``dropout`` is not in [0, 1).
 
+    Example:
+        >>> import torch
+        >>> from mmea import CATTLayer
+        >>> layer = CATTLayer(64, num_heads=4)
+        >>> tokens, dictionary = torch.randn(2, 50, 64), torch.randn(1, 9, 64)
+        >>> inside, across = layer(tokens, dictionary)
+        >>> across.shape
+        torch.Size([2, 50, 64])
+
     Source: arXiv:2103.03493; the layer from the authors' LXMERT + CATT.
     Initialisation: weights N(0, 0.02), biases 0, as BERT's.
     """

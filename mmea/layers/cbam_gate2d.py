@@ -36,6 +36,14 @@ class CBAMGate2d(AttentionBlock2d):
         ValueError: A size is below 1, ``kernel_size`` is even, or a residual
             without a norm is to start as the identity.
 
+    Example:
+        >>> import torch
+        >>> from mmea import CBAMGate2d
+        >>> x = torch.rand(2, 64, 7, 5)
+        >>> y = CBAMGate2d(64)(x)
+        >>> bool(((0 < y) & (y < x)).all())  # a gate, not a residual
+        True
+
     Source: arXiv:2108.08782 and arXiv:1807.06521; sizes and initialisation
     from CaaM's code, with a zero weight in the gate's batch norm, so that s_t
     starts as 1/2.
@@ -94,15 +102,20 @@ class CBAMGate2d(AttentionBlock2d):
         super().reset_parameters()
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        channels, tokens = self._checkpointed(self._look, x, mask)
+        channels, tokens = self._checkpointed(self._two_steps, x, mask)
         if mask is None:
             gate = self.token_norm(tokens)
         else:
             gate = masked_norm(self.token_norm, tokens, mask)
         return x * channels * gate.sigmoid()
 
-    def _look(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """s_c, (B, C, 1, 1), and what s_t is made of, (B, 1, H, W)."""
+    def _two_steps(self, x: Tensor, mask: Tensor | None):
+        """Return s_c, and s_t before its norm and sigmoid."""
+        channels = self._channel_attention(x, mask)
+        return channels, self._spatial_attention(x * channels)
+
+    def _channel_attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Weigh each channel by its mean and its maximum: (B, C, 1, 1)."""
         if mask is None:
             mean, largest = x.mean((2, 3)), x.amax((2, 3))
         else:
@@ -117,7 +130,9 @@ class CBAMGate2d(AttentionBlock2d):
             self.channel_fc2(self.channel_fc1(summary).relu())
             for summary in (mean, largest)
         )
-        channels = logits.sigmoid()[:, :, None, None]
-        x = x * channels
+        return logits.sigmoid()[:, :, None, None]
+
+    def _spatial_attention(self, x: Tensor) -> Tensor:
+        """Weigh each token by its maximum and its mean: (B, 1, H, W)."""
         summaries = [x.amax(1, keepdim=True), x.mean(1, keepdim=True)]
-        return channels, self.token_conv(torch.cat(summaries, 1))
+        return self.token_conv(torch.cat(summaries, 1))

@@ -40,6 +40,14 @@ class EfficientAttention2d(AttentionBlock2d):
         ValueError: A size is below 1, or ``num_heads`` does not divide
             ``key_channels`` or ``value_channels``.
 
+    Example:
+        >>> import torch
+        >>> from mmea import EfficientAttention2d
+        >>> layer = EfficientAttention2d(64, key_channels=16, num_heads=2)
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+
     Source: arXiv:1812.01243; heads and initialisation from the authors' code,
     which has no default sizes.
     """

@@ -54,6 +54,14 @@ class ELSA2d(AttentionBlock2d):
         ValueError: A size is out of its range, ``kernel_size`` is even, or
             a divisor does not divide.
 
+    Example:
+        >>> import torch
+        >>> from mmea import ELSA2d
+        >>> layer = ELSA2d(64, kernel_size=5)
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+
     Source: arXiv:2112.12786; widths, scale and initialisation from the
     authors' code.
     """

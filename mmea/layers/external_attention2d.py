@@ -51,6 +51,25 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         ValueError: A size is below 1, ``eps`` is negative, or ``form`` is
             unknown or impossible.
 
+    Example:
+        >>> import torch
+        >>> from mmea import ExternalAttention2d
+        >>> layer = ExternalAttention2d(64, num_slots=16)
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+        >>> layer.choose_form(x)[0]
+        'low_rank'
+
+        A batch with padding, of images of 7 x 3 and 7 x 5 tokens:
+
+        >>> mask = torch.ones(2, 7, 5, dtype=torch.bool)
+        >>> mask[0, :, 3:] = False
+        >>> layer = ExternalAttention2d(64, zero_init=False)
+        >>> alone = layer(x[:1, :, :, :3])
+        >>> torch.allclose(layer(x, mask)[:1, :, :, :3], alone, atol=1e-4)
+        True
+
     Source: arXiv:2105.02358; block, initialisation and eps from the authors'
     segmentation code.
     """

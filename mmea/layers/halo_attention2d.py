@@ -54,6 +54,14 @@ class HaloAttention2d(AttentionBlock2d):
             from ``out_channels`` without ``project``, or the residual does
             not fit.
 
+    Example:
+        >>> import torch
+        >>> from mmea import HaloAttention2d
+        >>> layer = HaloAttention2d(64, block_size=4, halo_size=1)
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+
     Source: arXiv:2103.12731. As it is by default, the operator of
     lucidrains' halonet-pytorch with its mask put right; with ``masked=False,
     project=False, scale_position=False`` that of timm's HaloAttn.

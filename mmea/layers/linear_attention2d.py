@@ -48,6 +48,14 @@ class LinearAttention2d(AttentionBlock2d):
     Raises:
         ValueError: A size is below 1, or ``mode`` is unknown.
 
+    Example:
+        >>> import torch
+        >>> from mmea import LinearAttention2d
+        >>> layer = LinearAttention2d(64, mode='dual')
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+
     Source: arXiv:2007.14902; gamma, the 1e-6 and initialisation (torch's
     default of the convolutions) from the authors' code, which has no dual
     form.

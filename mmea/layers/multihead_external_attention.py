@@ -55,6 +55,17 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
             ``embed_dims``, a rate is not in [0, 1), ``eps`` is negative, or
             ``form`` is unknown or impossible.
 
+    Example:
+        >>> import torch
+        >>> from mmea import MultiheadExternalAttention
+        >>> layer = MultiheadExternalAttention(64, 4, batch_first=True)
+        >>> tokens = torch.randn(2, 50, 64)  # (B, N, C)
+        >>> layer(tokens).shape
+        torch.Size([2, 50, 64])
+        >>> layer(tokens, key=torch.randn(2, 9, 64))
+        Traceback (most recent call last):
+        ValueError: MultiheadExternalAttention has no cross-attention: ...
+
     Source: arXiv:2105.02358, multi-head external attention; expansion, eps,
     biases and initialisation from the authors' EAMLP.
     """

@@ -43,6 +43,14 @@ class NonLocal2d(AttentionBlock2d):
     Raises:
         ValueError: A size is below 1, or ``mode`` is unknown.
 
+    Example:
+        >>> import torch
+        >>> from mmea import NonLocal2d
+        >>> layer = NonLocal2d(64, mode='dot_product')
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+
     Source: arXiv:1711.07971; arguments, modes and initialisation as in mmcv's
     NonLocal2d.
     """

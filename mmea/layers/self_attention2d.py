@@ -34,6 +34,14 @@ class SelfAttention2d(AttentionBlock2d):
         ValueError: A size is below 1, or ``num_heads`` does not divide
             ``channels``.
 
+    Example:
+        >>> import torch
+        >>> from mmea import SelfAttention2d
+        >>> layer = SelfAttention2d(64, num_heads=4)
+        >>> x = torch.randn(2, 64, 7, 5)
+        >>> torch.equal(layer(x), x)  # it starts as the identity
+        True
+
     Source: arXiv:1706.03762, scaled dot-product attention with heads, here
     over the pixels of a map. Initialisation: torch's default of the
     convolutions.

@@ -57,6 +57,15 @@ class StandAloneAttention2d(AttentionBlock2d):
             does not divide ``out_channels``, ``position`` is unknown, or the
             residual does not fit.
 
+    Example:
+        >>> import torch
+        >>> from mmea import StandAloneAttention2d
+        >>> layer = StandAloneAttention2d(
+        ...     64, out_channels=128, stride=2, residual=False
+        ... )
+        >>> layer(torch.randn(2, 64, 7, 5)).shape
+        torch.Size([2, 128, 4, 3])
+
     Source: arXiv:1906.05909. Initialisation: projections Kaiming, fan out, as
     in the implementation that ``channelwise`` follows; tables N(0, 1 / D).
     """

@@ -45,6 +45,13 @@ class StandAloneStem2d(AttentionBlock2d):
         ValueError: A size is below 1, ``num_heads`` does not divide
             ``out_channels``, or the residual does not fit.
 
+    Example:
+        >>> import torch
+        >>> from mmea import StandAloneStem2d
+        >>> stem = StandAloneStem2d(3, out_channels=64, residual=False)
+        >>> stem(torch.randn(2, 3, 33, 47)).shape
+        torch.Size([2, 64, 33, 47])
+
     Source: arXiv:1906.05909, its convolutional stem replaced. Initialisation:
     projections Kaiming, fan out; rows and columns N(0, 1), mixtures
     N(0, 1 / D), so that places differ.

@@ -27,6 +27,13 @@ def double_norm(
         Tensor: (B, S, N), in the dtype of ``logits``. Without a mask each
         token's sum over slots is 1, less what ``eps`` takes.
 
+    Example:
+        >>> import torch
+        >>> from mmea.ops import double_norm
+        >>> attn = double_norm(torch.randn(2, 8, 35))  # 8 slots, 35 tokens
+        >>> torch.allclose(attn.sum(1), torch.ones(2, 35))
+        True
+
     Source: arXiv:2105.02358, "double normalization"; eps from the authors'
     code.
     """

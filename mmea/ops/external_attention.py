@@ -26,6 +26,13 @@ def external_attention(
     Returns:
         Tensor: (B, C_v, N). O(S N (C + C_v)) operations, no N x N map.
 
+    Example:
+        >>> import torch
+        >>> from mmea.ops import external_attention
+        >>> key, value = torch.randn(16, 64), torch.randn(16, 64)
+        >>> external_attention(torch.randn(2, 64, 35), key, value).shape
+        torch.Size([2, 64, 35])
+
     Source: arXiv:2105.02358, external attention with double normalisation.
     """
     # expand + bmm: a product of a 2-D and a 3-D tensor copies the tokens.

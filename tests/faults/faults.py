@@ -280,7 +280,7 @@ FAULTS = [
     ),
     Fault(
         'zero-padding-is-the-maximum',
-        'mmea.layers.cbam_gate2d.CBAMGate2d._look',
+        'mmea.layers.cbam_gate2d.CBAMGate2d._channel_attention',
         'x.masked_fill(~valid, -torch.inf).amax((2, 3))',
         'x.amax((2, 3))',
         'tests/layers/test_cbam_gate2d.py::TestCBAMGate2d::'

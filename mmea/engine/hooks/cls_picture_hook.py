@@ -42,7 +42,8 @@ class ClsPictureHook(PictureHook):
             # A test set may have no ground truth.
             if 'gt_label' in sample:
                 truth = sample.gt_label.tolist()
-                lines[:0] = [', '.join(_name(label, meta) for label in truth)]
+                names = ', '.join(_name(label, meta) for label in truth)
+                lines.insert(0, names)
                 colour = 'green' if predicted in truth else 'red'
             for i, line in enumerate(lines):
                 ax.text(
