@@ -52,7 +52,7 @@ def list_attentions() -> dict[str, str]:
     return {
         name: getattr(layers, name).__doc__.partition('\n')[0]
         for name in sorted(layers.__all__)
-        if name != 'AttentionBlock2d'
+        if name[0].isupper() and name != 'AttentionBlock2d'
     }
 
 

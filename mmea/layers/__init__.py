@@ -6,6 +6,7 @@ from .caam_pair2d import CaaMPair2d
 from .catt2d import CATT2d
 from .catt_layer import CATTLayer
 from .cbam_gate2d import CBAMGate2d
+from .deploy import switch_to_deploy
 from .efficient_attention2d import EfficientAttention2d
 from .elsa2d import ELSA2d
 from .external_attention2d import ExternalAttention2d
@@ -34,4 +35,5 @@ __all__ = [
     'SelfAttention2d',
     'StandAloneAttention2d',
     'StandAloneStem2d',
+    'switch_to_deploy',
 ]

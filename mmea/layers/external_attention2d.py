@@ -296,6 +296,15 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         scale, shift = _norms.as_affine(norm, full)
         return key, value * scale, shift, None
 
+    def check_foldable(self):
+        """Raise a ValueError if the layer cannot be folded exactly."""
+        obstacle = None if self.deployed else self._obstacle()
+        if obstacle is not None:
+            text, *values = obstacle
+            raise ValueError(
+                f'the layer cannot be folded: {text.format(*values)}'
+            )
+
     @torch.no_grad()
     def switch_to_deploy(self):
         """Fold the projections, and a batch norm, for good. In place.
@@ -310,12 +319,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         """
         if self.deployed:
             return
-        obstacle = self._obstacle()
-        if obstacle is not None:
-            text, *values = obstacle
-            raise ValueError(
-                f'the layer cannot be folded: {text.format(*values)}'
-            )
+        self.check_foldable()
         self.eval()
         joins = self._norm_joins() and not (
             self.norm is not None and _norms.uses_batch(self.norm)
