@@ -33,9 +33,9 @@ FLOORS = {
     'convert': 3,
     'models': 4,
     'caam': 5,
-    'engine': 5,
-    'datasets': 5,
-    'swap': 6,
+    'swap': 5,
+    'engine': 6,
+    'datasets': 6,
 }
 TOP = 7
 

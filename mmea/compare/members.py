@@ -8,6 +8,7 @@ from mmengine.config import Config, DictAction
 from mmea import models
 from mmea.errors import UserError
 from mmea.layers import AttentionBlock2d
+from mmea.swap import wrap_in_swap
 
 __all__ = ['NONE', 'all_members', 'config_with', 'parse_member']
 
@@ -71,7 +72,8 @@ def config_with(cfg: Config, member: dict | None) -> Config:
         member (dict | None): Of :func:`parse_member`.
 
     Raises:
-        UserError: None asked for, where there is no ``attention``.
+        UserError: There is no ``attention``, and None is asked for or the
+            config swaps already.
     """
     cfg = copy.deepcopy(cfg)
     if _replace(cfg.model, member):
@@ -82,11 +84,7 @@ def config_with(cfg: Config, member: dict | None) -> Config:
             f'member {NONE!r} needs a config with one, such as '
             'ea_fpn_ade20k.py'
         )
-    cfg.model = dict(
-        type='mmea.SwapAttention',
-        model=cfg.model,
-        rules=[dict(source='any', target=member)],
-    )
+    wrap_in_swap(cfg, member)
     return cfg
 
 

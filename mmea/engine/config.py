@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 import mmea
+from mmea.engine.preflight import check_packages
 from mmea.errors import UserError
 
 __all__ = ['load_config']
@@ -35,8 +36,8 @@ def load_config(
         this order.
 
     Raises:
-        UserError: No such config, one without a demo, or one whose attention
-            is swapped already.
+        UserError: No such config, one without a demo, or one to swap whose
+            attention is swapped already or whose package is not there.
     """
     path = name
     if not Path(path).is_file():
@@ -48,7 +49,10 @@ def load_config(
     if demo:
         _apply_demo(cfg)
     if swap:
-        _swap_attention(cfg, swap)
+        check_packages(cfg)  # or the import may end in a traceback
+        from mmea.swap import wrap_in_swap
+
+        wrap_in_swap(cfg, dict(type=swap))
     if options:
         cfg.merge_from_dict(options)
     if work_dir:
@@ -74,23 +78,3 @@ def _apply_demo(cfg: Config):
     for name in names:
         demo = Config.fromfile(mmea.config(name))
         cfg.merge_from_dict(demo.to_dict(), allow_list_keys=False)
-
-
-def _swap_attention(cfg: Config, target: str):
-    """Write mmea.SwapAttention around the config's model.
-
-    The model's keys stay where they are, beside ``rules``, so that options
-    and tools that look for model.backbone still find it.
-    """
-    if cfg.model.type == 'mmea.SwapAttention':
-        raise UserError(
-            f'{cfg.filename} swaps the attention itself, by model.rules; '
-            'change those instead of --swap-attention'
-        )
-    own = ('type', '_scope_', 'model', 'rules', 'input_size')
-    inner = {key: cfg.model.pop(key) for key in own if key in cfg.model}
-    cfg.model.update(
-        type='mmea.SwapAttention',
-        model=inner,
-        rules=[dict(source='any', target=dict(type=target))],
-    )

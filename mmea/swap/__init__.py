@@ -6,9 +6,9 @@ Classes of the stack are known by name, so that neither mmseg nor mmdet needs
 to be there.
 """
 
-from . import config  # noqa: F401
+from .config import wrap_in_swap
 from .report import SwapReport
 from .rules import SOURCES
 from .surgery import swap_attention
 
-__all__ = ['SOURCES', 'SwapReport', 'swap_attention']
+__all__ = ['SOURCES', 'SwapReport', 'swap_attention', 'wrap_in_swap']

@@ -1,4 +1,4 @@
-"""The swap in a config: what builds the model of it."""
+"""The swap in a config: what writes it, and what builds the model of it."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,39 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
+from mmea.errors import UserError
 from mmea.registry import MODELS
 
 from .surgery import swap_attention
 
-__all__ = ['build_swapped']
+__all__ = ['build_swapped', 'wrap_in_swap']
+
+
+def wrap_in_swap(cfg: Config, target: dict):
+    """Write ``mmea.SwapAttention`` around a config's model. In place.
+
+    The model's keys stay where they are, beside ``rules``, so that options
+    and tools that look for model.backbone still find it.
+
+    Args:
+        cfg (Config): Of a whole training.
+        target (dict): Config of the layer that takes every place.
+
+    Raises:
+        UserError: The config swaps the attention already.
+    """
+    if cfg.model.type == 'mmea.SwapAttention':
+        raise UserError(
+            f'{cfg.filename} swaps the attention itself, by model.rules; '
+            'change those instead, or name a config that does not'
+        )
+    own = ('type', '_scope_', 'model', 'rules', 'input_size')
+    inner = {key: cfg.model.pop(key) for key in own if key in cfg.model}
+    cfg.model.update(
+        type='mmea.SwapAttention',
+        model=inner,
+        rules=[dict(source='any', target=target)],
+    )
 
 
 @MODELS.register_module('SwapAttention')

@@ -2,6 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from mmea.compare.members import all_members, config_with, parse_member
+from mmea.engine.config import load_config
 from mmea.errors import UserError
 
 
@@ -74,12 +75,29 @@ def test_config_with_replaces_every_attention_and_keeps_what_all_take():
 
 def test_config_with_swaps_where_no_attention_is_named(tmp_path):
     path = tmp_path / 'x.py'
-    path.write_text("model = dict(type='EncoderDecoder')")
+    path.write_text("model = dict(type='EncoderDecoder', neck=dict(num=3))")
     cfg = Config.fromfile(path)
+    before = cfg.pretty_text
     member = dict(type='mmea.NonLocal2d')
     model = config_with(cfg, member).model
     assert model.type == 'mmea.SwapAttention'
     assert model.model.type == 'EncoderDecoder'
+    assert model.neck.num == 3
     assert model.rules == [dict(source='any', target=member)]
+    # As by --swap-attention.
+    assert load_config(str(path), swap='mmea.NonLocal2d').model == model
+    assert cfg.pretty_text == before
     with pytest.raises(UserError, match='x.py has no attention=dict'):
         config_with(cfg, None)
+
+
+def test_config_that_swaps_already_is_refused(tmp_path):
+    path = tmp_path / 'x.py'
+    path.write_text(
+        "rules = [dict(source='any', target=dict(type='mmea.NonLocal2d'))]\n"
+        "model = dict(type='mmea.SwapAttention', rules=rules,\n"
+        "             model=dict(type='EncoderDecoder'))"
+    )
+    cfg = Config.fromfile(path)
+    with pytest.raises(UserError, match='x.py swaps the attention itself'):
+        config_with(cfg, dict(type='mmea.CATT2d'))

@@ -89,8 +89,8 @@ def test_where_and_unused():
             'b: target Conv2d is no layer of mmea for maps',
         ),
         (
-            dict(source='any', target=dict(type='mmea.CausalAttention')),
-            'b: target CausalAttention is no layer of mmea for maps',
+            dict(source='any', target=dict(type='mmea.CaaMAttention')),
+            'b: target CaaMAttention is no layer of mmea for maps',
         ),
         ('any', "rules is a list of dicts.*got 'any'"),
         (
