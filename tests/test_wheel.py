@@ -106,7 +106,7 @@ def check_wheel(wheel, source):
         for p in (source / 'mmea').rglob('*.py')
         if '.mim' not in p.parts
     }
-    assert modules <= names
+    assert modules | {'mmea/py.typed'} <= names
     folders = {n.split('/')[0] for n in names}
     assert {f.split('-')[0] for f in folders} == {'mmea'}, 'more than mmea'
 
