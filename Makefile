@@ -5,9 +5,10 @@ OPS ?= torchvision
 LEVEL ?= demo
 VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)$(if $(filter compiled,$(OPS)),-compiled)
 PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
+DOCS = .venv-docs/bin
 export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test test-slow faults test-install benchmark env lint format wheel clean distclean
+.PHONY: help demo test test-slow faults test-install benchmark env docs lint format wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,8 +40,13 @@ benchmark:  ## measure attention against its rivals; about an hour on 2 cores
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
 
-env:  ## set up only: LEVEL=demo (default), test or tools
+env:  ## set up only: LEVEL=demo (default), test, tools or docs
 	@bash tools/setup_env.sh $(LEVEL)
+
+docs:  ## build the documentation into site/, with the API
+	@bash tools/setup_env.sh docs
+	PATH="$(DOCS):$$PATH" NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict
+	@echo "Read it: python3 -m http.server -d site (from a file, all but the search works)"
 
 lint:  ## check style and format
 	@bash tools/setup_env.sh tools
@@ -57,8 +63,8 @@ wheel:  ## build sdist and wheel into dist/
 	$(VENV)/bin/python -m build --no-isolation
 
 clean:  ## remove what builds and tests left (environments and compiled ops stay)
-	rm -rf build dist mmea.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site mmea.egg-info .pytest_cache .ruff_cache .hypothesis
 	find mmea tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments too (compiled ops stay)
-	rm -rf .venv .venv-openmmlab .venv-compiled .venv-openmmlab-compiled
+	rm -rf .venv .venv-docs .venv-openmmlab .venv-compiled .venv-openmmlab-compiled

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up what a make target needs: tools/setup_env.sh LEVEL
 #
+#   docs   what builds the site, in .venv-docs
 #   tools  ruff and build, for `make lint` and `make wheel`
 #   demo   torch, the stack and mmea itself
 #   test   the test tools too
@@ -39,9 +40,10 @@ case $ops in
   *) die "OPS must be torchvision or compiled, got '$ops'" ;;
 esac
 case $level in
+  docs) venv=.venv-docs ;;
   tools | demo) ;;
   test) extras=$extras,dev ;;
-  *) die "the level must be tools, demo or test, got '$level'" ;;
+  *) die "the level must be docs, tools, demo or test, got '$level'" ;;
 esac
 
 wheels=${XDG_CACHE_HOME:-$HOME/.cache}/mmea/wheels
@@ -214,7 +216,10 @@ if is_stamped "$level"; then
 fi
 
 make_venv
-if [[ $level == tools ]]; then
+if [[ $level == docs ]]; then
+  # The extra's packages without mmea, which would bring torch.
+  pip install -r <(sed -n '/^docs =/,/^$/s/^ \+//p' setup.cfg)
+elif [[ $level == tools ]]; then
   pip install build wheel "$setuptools" "$(grep -oE 'ruff==[0-9.]+' setup.cfg)"
 elif [[ $ops == compiled ]]; then
   # The ops' build needs torch.
