@@ -31,8 +31,8 @@ from torch import distributed as dist
 
 from mmea import layers as L
 from mmea.layers import external_attention2d
-from mmea.measure import peak_memory, time_steps
 from mmea.ops import low_rank_block
+from mmea.profiling import peak_memory, time_steps
 
 from . import blocks
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from mmea.measure import (
+from mmea.profiling import (
     count_macs,
     count_parameters,
     extrapolate,

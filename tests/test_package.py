@@ -25,7 +25,7 @@ FLOORS = {
     'errors': 0,
     'mmcv_ops': 0,
     '__init__': 0,
-    'measure': 0,
+    'profiling': 0,
     'registry': 0,
     'ops': 1,
     'demo': 1,

@@ -24,7 +24,7 @@ from mmea.compare.runs import Run, train_runs
 from mmea.engine.config import load_config
 from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
-from mmea.measure import count_parameters
+from mmea.profiling import count_parameters
 
 __all__ = ['compare']
 

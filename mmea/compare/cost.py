@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from mmea.measure import (
+from mmea.models import build_attention
+from mmea.profiling import (
     count_macs,
     count_parameters,
     extrapolate,
@@ -14,7 +15,6 @@ from mmea.measure import (
     saved_memory,
     time_steps,
 )
-from mmea.models import build_attention
 
 __all__ = ['MODES', 'measure_costs']
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmea.layers import AttentionBlock2d
-from mmea.measure import count_macs, count_parameters
+from mmea.profiling import count_macs, count_parameters
 
 from .adapters import TokenAttention, WindowTokens, build_replacement
 from .eligibility import obstacle

@@ -967,17 +967,17 @@ FAULTS = [
     ),
     Fault(
         'last-held-for-the-peak',
-        'mmea.measure.peak_memory',
+        'mmea.profiling.peak_memory',
         'peak = max(peak, held)',
         'peak = held',
-        'tests/test_measure.py::test_peak_memory_counts_what_is_held_at_once',
+        'tests/test_profiling.py::test_peak_memory_counts_what_is_held_at_once',
     ),
     Fault(
         'cost-linear-in-the-tokens',
-        'mmea.measure.extrapolate',
-        '(*_, last), power = values, 4.0',
-        '(*_, last), power = values, 2.0',
-        'tests/test_measure.py::test_extrapolate',
+        'mmea.profiling.extrapolate',
+        'power = 4.0',
+        'power = 2.0',
+        'tests/test_profiling.py::test_extrapolate',
     ),
     Fault(
         'resumed-run-starts-anew',

@@ -1,4 +1,4 @@
-"""What a step costs: time, memory, multiplications. torch only.
+"""Measure what a step costs: time, memory, multiplications. torch only.
 
 A step is a function without arguments, such as a forward pass or a forward
 and backward pass. On a CPU, time is that of the process, so that other work on
@@ -42,7 +42,7 @@ def time_steps(
     rounds: int = 5,
     seconds: float = 20.0,
 ) -> dict[str, float]:
-    """Median time of each step, the steps taking turns.
+    """Measure the median time of each step, the steps taking turns.
 
     Args:
         steps (dict[str, Step]): By name. Each runs once before, untimed.
@@ -85,7 +85,7 @@ def _time_on_gpu(step: Step) -> float:
 
 
 def peak_memory(step: Step, device: str = 'cpu') -> int:
-    """Bytes that a step holds at its worst, beyond what there was before.
+    """Measure the bytes that a step holds at its worst, beyond those before.
 
     On a CPU, as torch's own allocator sees it; scratch space of the matrix
     libraries is not in it.
@@ -119,7 +119,7 @@ def peak_memory(step: Step, device: str = 'cpu') -> int:
 def saved_memory(
     forward: Callable[[], Tensor], own: Iterable[Tensor] = ()
 ) -> int:
-    """Bytes that a forward pass keeps for its backward pass.
+    """Measure the bytes that a forward pass keeps for its backward pass.
 
     Args:
         forward (Callable[[], Tensor]): Returns the output, which is there
@@ -161,7 +161,7 @@ _CPU_KERNELS = {
 
 
 def count_macs(step: Step) -> int:
-    """Multiply-accumulates of convolutions and matrix products."""
+    """Count multiply-accumulates of convolutions and matrix products."""
     with FlopCounterMode(
         display=False, custom_mapping=_CPU_KERNELS
     ) as counter:
@@ -170,12 +170,12 @@ def count_macs(step: Step) -> int:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers that are trained."""
+    """Count the trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def extrapolate(values: dict[int, float], size: int) -> float:
-    """What a cost should be on a larger map, from smaller ones.
+    """Estimate a cost on a larger map from its growth over smaller ones.
 
     Args:
         values (dict[int, float]): The cost at each size, the height and width
@@ -189,16 +189,17 @@ def extrapolate(values: dict[int, float], size: int) -> float:
     """
     if not values:
         return 0.0
-    (*_, last), power = values, 4.0
-    if len(values) > 1:
-        *_, before, last = values
+    *smaller, last = values
+    power = 4.0
+    if smaller:
+        before = smaller[-1]
         growth = math.log(values[last] / values[before])
         power = growth / math.log(last / before)
     return values[last] * (size / last) ** power
 
 
 def free_memory(device: str = 'cpu') -> int:
-    """Bytes that can be had now; on Linux, as far as a CPU goes."""
+    """Return the bytes that can be had now; for a CPU on Linux only."""
     if device == 'cuda':
         return torch.cuda.mem_get_info()[0]
     with open('/proc/meminfo', encoding='ascii') as file:
