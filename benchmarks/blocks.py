@@ -14,6 +14,7 @@ from mmea.layers import (
     SelfAttention2d,
 )
 from mmea.ops import low_rank_block
+from mmea.profiling import Step
 
 CHANNELS, SLOTS = 512, 64
 
@@ -46,50 +47,32 @@ BLOCKS: dict[str, Callable[[int], AttentionBlock2d]] = {
 ONLY = {DEPLOYED: 'inference', AUTOGRAD: 'training'}
 
 
-class Contestant:
-    """A block, ready to run one mode at one size.
+def make_step(
+    name: str, size: int, mode: str, device: str, dtype: torch.dtype
+) -> Step | None:
+    """Make the step of a block; None where it has no such mode.
 
     Args:
         name (str): One of BLOCKS.
-        mode (str): 'inference' or 'training'.
         size (int): Height and width of the map in tokens.
+        mode (str): 'inference' or 'training'.
         device (str): 'cpu' or 'cuda'.
         dtype (torch.dtype): float32, or what autocast computes in.
     """
-
-    def __init__(self, name, mode, size, device, dtype):
-        torch.manual_seed(0)
-        self.mode, self.device, self.dtype = mode, device, dtype
-        self.block = BLOCKS[name](CHANNELS).to(device)
-        self.block.train(mode == 'training')
-        self.run = self.block
-        if name == COMPILED:
-            self.run = torch.compile(self.block, dynamic=False)
-        elif name == DEPLOYED:
-            self.block.switch_to_deploy()
-        elif name == AUTOGRAD:
-            self.run = partial(_autograd, self.block)
-        half = dtype if device == 'cuda' else torch.float32
-        shape = 1, CHANNELS, size, size
-        self.x = torch.randn(shape, device=device, dtype=half)
-        self.grad = torch.randn_like(self.x)
-        self.x.requires_grad_(mode == 'training')
-
-    def forward(self) -> torch.Tensor:
-        with torch.autocast(
-            self.device, self.dtype, enabled=self.dtype != torch.float32
-        ):
-            return self.run(self.x)
-
-    def step(self):
-        if self.mode == 'inference':
-            with torch.inference_mode():
-                self.forward()
-            return
-        self.x.grad = None
-        self.block.zero_grad()
-        y = self.forward()
-        y.backward(self.grad.to(y.dtype))
+    if ONLY.get(name, mode) != mode:
+        return None
+    torch.manual_seed(0)
+    block = BLOCKS[name](CHANNELS).to(device)
+    run = block
+    if name == COMPILED:
+        run = torch.compile(block, dynamic=False)
+    elif name == DEPLOYED:
+        block.eval().switch_to_deploy()
+    elif name == AUTOGRAD:
+        run = partial(_autograd, block)
+    half = dtype if device == 'cuda' else torch.float32
+    x = torch.randn(1, CHANNELS, size, size, device=device, dtype=half)
+    return Step(block, x, mode=mode, dtype=dtype, run=run)
 
 
 def _autograd(block, x):

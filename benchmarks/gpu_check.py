@@ -549,7 +549,7 @@ def measure(name, size, dtype, mode, device) -> dict:
         raise NotRun('needs a GPU')
     use_tf32(False)
     torch._dynamo.reset()  # or after eight it would compile no more
-    step = blocks.Contestant(name, mode, size, device, dtype).step
+    step = blocks.make_step(name, size, mode, device, dtype)
     times = [time_steps({0: step}, device, rounds=7)[0] for _ in range(5)]
     return dict(
         status='measured',

@@ -8,6 +8,7 @@ self-attention where tokens are few.
 import torch
 
 from mmea.layers import MultiheadExternalAttention, SelfAttention2d
+from mmea.profiling import Step
 
 WIDTHS = (256, 384)
 # Of maps 14 x 14, 24 x 24, 32 x 32, 48 x 48, 64 x 64 and 96 x 96.
@@ -28,38 +29,12 @@ KINDS = {
 }
 
 
-class Contestant:
-    """A layer on one sequence of tokens, ready to run one mode.
-
-    Args:
-        kind (str): One of KINDS.
-        width (int): Channels of a token.
-        tokens (int): Their number.
-        mode (str): 'inference' or 'training'.
-        device (str): 'cpu' or 'cuda'.
-        dtype (torch.dtype): float32, or what autocast computes in.
-    """
-
-    def __init__(self, kind, width, tokens, mode, device, dtype):
-        torch.manual_seed(0)
-        self.mode, self.device, self.dtype = mode, device, dtype
-        self.layer = KINDS[kind](width).to(device)
-        self.layer.train(mode == 'training')
-        shape = 1, tokens, width
-        if kind == SELF:  # takes a map: here of one column
-            shape = 1, width, tokens, 1
-        self.x = torch.randn(shape, device=device)
-        self.x.requires_grad_(mode == 'training')
-
-    def step(self):
-        with torch.autocast(
-            self.device, self.dtype, enabled=self.dtype != torch.float32
-        ):
-            if self.mode == 'inference':
-                with torch.inference_mode():
-                    self.layer(self.x)
-                return
-            self.x.grad = None
-            self.layer.zero_grad()
-            y = self.layer(self.x)
-        y.backward(torch.ones_like(y))
+def make_step(kind, size, mode, device, dtype) -> Step:
+    """Make the step of a layer; its size is such as '256 x 1024'."""
+    torch.manual_seed(0)
+    width, tokens = map(int, size.split(' x '))
+    shape = 1, tokens, width
+    if kind == SELF:  # takes a map: here of one column
+        shape = 1, width, tokens, 1
+    x = torch.randn(shape, device=device)
+    return Step(KINDS[kind](width).to(device), x, mode=mode, dtype=dtype)

@@ -14,25 +14,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
 from rich.progress import Progress
 
-from mmea.profiling import (
-    count_macs,
-    count_parameters,
-    extrapolate,
-    free_memory,
-    peak_memory,
-    saved_memory,
-    time_steps,
-)
+from mmea.profiling import MODES, Limits, profile_steps, time_steps
 
-from . import blocks, insertions, multihead, report, surroundings
+from . import blocks, detector_places, multihead, report
 
-PARTS = ('blocks', 'segmentors', 'surroundings', 'insertions', 'multihead')
-MODES = ('inference', 'training')
+PARTS = ('blocks', 'segmentors', 'detector_places', 'multihead')
 # Whole networks take long and vary little.
 SEGMENTOR_PROCESSES = 3
 
@@ -186,7 +179,7 @@ def merge(rows: list[dict]) -> list[dict]:
     """One row for each thing measured, over all processes."""
     groups = {}
     for row in rows:
-        key = tuple(row[k] for k in ('part', 'size', 'mode', 'name'))
+        key = tuple(row[k] for k in ('part', 'size', 'mode', 'member'))
         groups.setdefault(key, []).append(row)
     merged = []
     for group in groups.values():
@@ -204,186 +197,62 @@ def merge(rows: list[dict]) -> list[dict]:
 
 
 def work(args):
-    """One process: measure all, print a row of JSON for each."""
+    """Measure all in this process, print a row of JSON for each."""
     torch.set_num_threads(args.threads)
     for part in args.parts:
         if part == 'segmentors' and args.worker >= SEGMENTOR_PROCESSES:
             continue
-        for row in globals()[f'work_{part}'](args):
+        for row in work_part(part, args):
             print(json.dumps(dict(part=part, **row)), flush=True)
 
 
-def work_blocks(args):
+def work_part(part: str, args) -> Iterator[dict]:
+    make_step, sizes, names = find_part(part, args)
     dtype = getattr(torch, args.dtype)
     plan = args.plan and json.loads(args.plan.read_text(encoding='utf-8'))
+    options = dict(rounds=args.rounds, seconds=6)
     for mode in MODES:
-        history = {}
-        for size in args.sizes:
+        limits = Limits(args.limit, args.device)
+        for size in sizes:
             if plan:
-                names = [
-                    row['name']
+                allowed = [
+                    row['member']
                     for row in plan
                     if (row['part'], row['size'], row['mode'])
-                    == ('blocks', size, mode)
+                    == (part, size, mode)
                 ]
             else:
-                names = [
-                    name
-                    for name in args.only
-                    if blocks.ONLY.get(name, mode) == mode
-                    and fits(history.setdefault(name, {}), size, args)
-                ]
-            runners = {
-                name: blocks.Contestant(name, mode, size, args.device, dtype)
-                for name in names
-            }
-            times = time_steps(
-                {name: runner.step for name, runner in runners.items()},
-                args.device,
-                rounds=args.rounds,
-                seconds=6,
-            )
-            for name, runner in runners.items():
-                row = dict(
-                    size=size, mode=mode, name=name, seconds=times[name]
-                )
-                if not plan:
-                    row['memory'] = peak_memory(runner.step, args.device)
-                    row.update(count(runner))
-                    history[name][size] = row
-                yield row
-
-
-def fits(history: dict, size: int, args) -> bool:
-    """Whether a step should stay in the limits of time and memory."""
-    done = args.sizes[: args.sizes.index(size)]
-    if not all(earlier in history for earlier in done):
-        return False  # left out before
-    limits = dict(seconds=args.limit, memory=0.8 * free_memory(args.device))
-    return all(
-        extrapolate({s: history[s][what] for s in done}, size) <= limit
-        for what, limit in limits.items()
-    )
-
-
-def count(runner) -> dict:
-    """What is the same in every process."""
-    found = dict(parameters=count_parameters(runner.block))
-    if runner.run is runner.block:
-        # A compiled function is not seen through.
-        found['macs'] = count_macs(runner.forward)
-    if runner.mode == 'training':
-        own = [runner.x, *runner.block.parameters()]
-        saved = saved_memory(runner.forward, own)
-        found['saved'] = saved / runner.x.untyped_storage().nbytes()
-    return found
-
-
-def work_segmentors(args):
-    from . import segmentors
-
-    dtype = getattr(torch, args.dtype)
-    for name in segmentors.SEGMENTORS:
-        for mode in MODES:
-            runners = {
-                form: segmentors.Segmentor(
-                    name, form, mode, args.device, dtype
-                )
-                for form in segmentors.FORMS
-            }
-            times = time_steps(
-                {form: runner.step for form, runner in runners.items()},
-                args.device,
-                rounds=min(args.rounds, 3),
-                seconds=6,
-            )
-            for form, runner in runners.items():
-                row = dict(
-                    size=name, mode=mode, name=form, seconds=times[form]
-                )
-                if args.worker == 0:
-                    row['memory'] = peak_memory(runner.step, args.device)
-                    row['parameters'] = count_parameters(runner.model)
-                    if mode == 'inference':
-                        row['macs'] = count_macs(runner.step)
-                yield row
-
-
-def work_surroundings(args):
-    for name in surroundings.SURROUNDINGS:
-        exact = surroundings.Surrounding(name, 'inference', dtype=torch.double)
-        torch.testing.assert_close(exact.run(False), exact.run(True))
-        for mode in MODES:
-            pair = surroundings.Surrounding(name, mode, args.device)
+                allowed = [n for n in names if limits.allow(n, size)]
             steps = {
-                'as it is': lambda pair=pair: pair.step(False),
-                'folded': lambda pair=pair: pair.step(True),
+                name: step
+                for name in allowed
+                if (step := make_step(name, size, mode, args.device, dtype))
             }
-            times = time_steps(steps, args.device, rounds=3 * args.rounds)
-            for form, step in steps.items():
-                row = dict(
-                    size=name, mode=mode, name=form, seconds=times[form]
-                )
-                if args.worker == 0:
-                    row['macs'] = count_macs(step)
-                yield row
+            if plan:
+                times = time_steps(steps, args.device, **options)
+                rows = ((n, dict(seconds=t)) for n, t in times.items())
+            else:
+                rows = profile_steps(steps, args.device, **options)
+            for name, row in rows:
+                if part == 'blocks' and not plan:
+                    limits.note(name, size, row)
+                yield dict(size=size, mode=mode, member=name, **row)
 
 
-def work_insertions(args):
-    for place in insertions.PLACES:
-        for mode in MODES:
-            runners = {
-                kind: insertions.Insertion(place, kind, mode, args.device)
-                for kind in insertions.KINDS
-                if (place, kind) not in insertions.TOO_LARGE
-            }
-            times = time_steps(
-                {kind: runner.step for kind, runner in runners.items()},
-                args.device,
-                rounds=args.rounds,
-                seconds=6,
-            )
-            for kind, runner in runners.items():
-                row = dict(
-                    size=place, mode=mode, name=kind, seconds=times[kind]
-                )
-                if args.worker == 0:
-                    row['memory'] = peak_memory(runner.step, args.device)
-                    row['parameters'] = count_parameters(runner.layers)
-                    if mode == 'inference':
-                        row['macs'] = count_macs(runner.step)
-                yield row
+def find_part(part: str, args) -> tuple[Callable, Iterable, Iterable[str]]:
+    """Return what makes a part's steps, its sizes and its contestants."""
+    if part == 'blocks':
+        return blocks.make_step, args.sizes, args.only
+    if part == 'multihead':
+        sizes = product(multihead.WIDTHS, args.tokens)
+        sizes = [f'{width} x {tokens}' for width, tokens in sizes]
+        return multihead.make_step, sizes, multihead.KINDS
+    if part == 'detector_places':
+        places = detector_places
+        return places.make_step, places.PLACES, places.KINDS
+    from . import segmentors  # asks for mmseg
 
-
-def work_multihead(args):
-    dtype = getattr(torch, args.dtype)
-    for width in multihead.WIDTHS:
-        for tokens in args.tokens:
-            for mode in MODES:
-                runners = {
-                    kind: multihead.Contestant(
-                        kind, width, tokens, mode, args.device, dtype
-                    )
-                    for kind in multihead.KINDS
-                }
-                times = time_steps(
-                    {kind: runner.step for kind, runner in runners.items()},
-                    args.device,
-                    rounds=3 * args.rounds,
-                    seconds=6,
-                )
-                for kind, runner in runners.items():
-                    row = dict(
-                        size=f'{width} x {tokens}',
-                        mode=mode,
-                        name=kind,
-                        seconds=times[kind],
-                    )
-                    if args.worker == 0:
-                        row['memory'] = peak_memory(runner.step, args.device)
-                        row['parameters'] = count_parameters(runner.layer)
-                        row['macs'] = count_macs(runner.step)
-                    yield row
+    return segmentors.make_step, segmentors.SEGMENTORS, segmentors.FORMS
 
 
 if __name__ == '__main__':

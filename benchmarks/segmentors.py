@@ -11,6 +11,7 @@ from torch import nn
 
 import mmea.models  # noqa: F401
 from mmea import config
+from mmea.profiling import Step
 
 SEGMENTORS = {
     'EA-FPN R-50': 'ea_fpn_ade20k.py',
@@ -25,41 +26,31 @@ FORMS = {
 CROP, CLASSES = 512, 150
 
 
-class Segmentor:
-    """A segmentor from a config, ready to run one mode on one crop."""
+def make_step(form, name, mode, device, dtype) -> Step:
+    """Make the step of a segmentor, whose attention has some form."""
+    torch.manual_seed(0)
+    cfg = Config.fromfile(config(SEGMENTORS[name])).model
+    cfg.pop('pretrained', None)
+    cfg.backbone.init_cfg = None
+    options = FORMS[form]
+    if options:
+        cfg.decode_head.attention.update(options)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = revert_sync_batchnorm(MODELS.build(cfg)).to(device)
+    if options is None:
+        model.decode_head.attention = nn.Identity()
+    labels = torch.randint(CLASSES, (1, CROP, CROP), device=device)
+    sample = SegDataSample(
+        gt_sem_seg=PixelData(data=labels),
+        metainfo=dict(img_shape=(CROP, CROP)),
+    )
 
-    def __init__(self, name, form, mode, device, dtype):
-        torch.manual_seed(0)
-        self.mode, self.device, self.dtype = mode, device, dtype
-        cfg = Config.fromfile(config(SEGMENTORS[name])).model
-        cfg.pop('pretrained', None)
-        cfg.backbone.init_cfg = None
-        options = FORMS[form]
-        if options:
-            cfg.decode_head.attention.update(options)
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            model = MODELS.build(cfg)
-        self.model = revert_sync_batchnorm(model).to(device)
-        if options is None:
-            self.model.decode_head.attention = nn.Identity()
-        self.model.train(mode == 'training')
-        self.x = torch.randn(1, 3, CROP, CROP, device=device)
-        labels = torch.randint(CLASSES, (1, CROP, CROP), device=device)
-        self.samples = [
-            SegDataSample(
-                gt_sem_seg=PixelData(data=labels),
-                metainfo=dict(img_shape=(CROP, CROP)),
-            )
-        ]
+    def run(x):
+        if mode == 'inference':
+            return model(x)
+        # No gradient of the image.
+        losses = model(x.detach(), [sample], mode='loss')
+        return model.parse_losses(losses)[0]
 
-    def step(self):
-        with torch.autocast(
-            self.device, self.dtype, enabled=self.dtype != torch.float32
-        ):
-            if self.mode == 'inference':
-                with torch.inference_mode():
-                    self.model(self.x)
-                return
-            losses = self.model(self.x, self.samples, mode='loss')
-        self.model.zero_grad()
-        self.model.parse_losses(losses)[0].backward()
+    x = torch.randn(1, 3, CROP, CROP, device=device)
+    return Step(model, x, mode=mode, dtype=dtype, run=run)

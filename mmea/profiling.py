@@ -1,8 +1,8 @@
 """Measure what a step costs: time, memory, multiplications. torch only.
 
-A step is a function without arguments, such as a forward pass or a forward
-and backward pass. On a CPU, time is that of the process, so that other work on
-the machine counts little; on a GPU it is that of the device.
+A step is a function without arguments, such as a :class:`Step`. On a CPU, time
+is that of the process, so that other work on the machine counts little; on a
+GPU it is that of the device.
 """
 
 import json
@@ -11,7 +11,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +24,139 @@ from torch.utils.flop_counter import (
 )
 
 __all__ = [
+    'MODES',
+    'Limits',
+    'Step',
     'count_macs',
     'count_parameters',
     'extrapolate',
     'free_memory',
     'peak_memory',
+    'profile_steps',
     'saved_memory',
     'time_steps',
 ]
 
-Step = Callable[[], object]
+MODES = ('inference', 'training')
+
+
+class Step:
+    """Run a module forward and, in training, backward.
+
+    Args:
+        module (nn.Module): It is put into the mode.
+        *inputs (Tensor): What it takes; each gets a gradient in training.
+        mode (str): 'inference' or 'training'.
+        dtype (torch.dtype): What autocast computes in. Default: float32, no
+            autocast.
+        run (Callable, optional): Takes the inputs in the place of the module;
+            returns a tensor or some.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *inputs: Tensor,
+        mode: str,
+        dtype: torch.dtype = torch.float32,
+        run: Callable | None = None,
+    ):
+        self.training = mode == 'training'
+        self.module = module.train(self.training)
+        self.inputs = [
+            x.detach().requires_grad_(self.training) for x in inputs
+        ]
+        self.dtype = dtype
+        self.run = module if run is None else run
+
+    def forward(self) -> Tensor | list[Tensor]:
+        with torch.autocast(
+            self.inputs[0].device.type,
+            self.dtype,
+            enabled=self.dtype != torch.float32,
+        ):
+            return self.run(*self.inputs)
+
+    def __call__(self):
+        if not self.training:
+            with torch.inference_mode():
+                self.forward()
+            return
+        self.module.zero_grad()
+        for x in self.inputs:
+            x.grad = None
+        outs = _as_list(self.forward())
+        torch.autograd.backward(outs, [torch.ones_like(y) for y in outs])
+
+    def count(self) -> dict[str, int]:
+        """Count what is the same each time.
+
+        Returns:
+            dict[str, int]: parameters; macs, but of a compiled module, which
+            is not seen through; in training saved, the bytes kept for the
+            backward pass beyond inputs, outputs and weights.
+        """
+        found = dict(parameters=count_parameters(self.module))
+        if not hasattr(self.run, '_orig_mod'):
+            found['macs'] = count_macs(self)
+        if self.training:
+            own = [*self.inputs, *self.module.parameters()]
+            found['saved'] = saved_memory(self.forward, own)
+        return found
+
+
+class Limits:
+    """Tell from smaller sizes which steps stay within time and memory.
+
+    Args:
+        seconds (float): Of a step.
+        device (str): 'cpu' or 'cuda'; 0.8 of its free memory is the other
+            limit. Default: 'cpu'.
+    """
+
+    def __init__(self, seconds: float, device: str = 'cpu'):
+        self._limits = dict(seconds=seconds, memory=0.8 * free_memory(device))
+        self._rows = defaultdict(dict)
+
+    def note(self, name: str, size: int, row: dict):
+        """Remember the seconds and the memory of a step; sizes ascend."""
+        self._rows[name][size] = row
+
+    def allow(self, name: str, size: int) -> bool:
+        """Say whether a step should fit; without any row it does."""
+        rows = self._rows[name]
+        return all(
+            extrapolate({s: row[what] for s, row in rows.items()}, size)
+            <= limit
+            for what, limit in self._limits.items()
+        )
+
+
+def profile_steps(
+    steps: dict[str, Step],
+    device: str = 'cpu',
+    *,
+    rounds: int = 5,
+    seconds: float = 20.0,
+) -> Iterator[tuple[str, dict]]:
+    """Measure and count all of some steps, which take turns.
+
+    Args:
+        steps (dict[str, Step]): By name.
+        device, rounds, seconds: Of :func:`time_steps`.
+
+    Yields:
+        tuple[str, dict]: The name; seconds (median), memory (bytes, peak) and
+        what :meth:`Step.count` has.
+    """
+    times = time_steps(steps, device, rounds=rounds, seconds=seconds)
+    for name, step in steps.items():
+        memory = peak_memory(step, device)
+        yield name, dict(seconds=times[name], memory=memory, **step.count())
 
 
 def time_steps(
-    steps: dict[str, Step],
+    steps: dict[str, Callable],
     device: str = 'cpu',
     *,
     rounds: int = 5,
@@ -45,7 +165,7 @@ def time_steps(
     """Measure the median time of each step, the steps taking turns.
 
     Args:
-        steps (dict[str, Step]): By name. Each runs once before, untimed.
+        steps (dict[str, Callable]): By name. Each runs once before, untimed.
         device (str): 'cpu' or 'cuda'. Default: 'cpu'.
         rounds (int): Turns, at most. Default: 5.
         seconds (float): No further turn of a step starts when all of its
@@ -65,7 +185,7 @@ def time_steps(
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def _time_on_cpu(step: Step) -> float:
+def _time_on_cpu(step: Callable) -> float:
     # With several threads the process's time is the sum of theirs.
     one = torch.get_num_threads() == 1
     clock = time.process_time if one else time.perf_counter
@@ -74,7 +194,7 @@ def _time_on_cpu(step: Step) -> float:
     return clock() - start
 
 
-def _time_on_gpu(step: Step) -> float:
+def _time_on_gpu(step: Callable) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -84,7 +204,7 @@ def _time_on_gpu(step: Step) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def peak_memory(step: Step, device: str = 'cpu') -> int:
+def peak_memory(step: Callable, device: str = 'cpu') -> int:
     """Measure the bytes that a step holds at its worst, beyond those before.
 
     On a CPU, as torch's own allocator sees it; scratch space of the matrix
@@ -117,13 +237,13 @@ def peak_memory(step: Step, device: str = 'cpu') -> int:
 
 
 def saved_memory(
-    forward: Callable[[], Tensor], own: Iterable[Tensor] = ()
+    forward: Callable[[], Tensor | list[Tensor]], own: Iterable[Tensor] = ()
 ) -> int:
     """Measure the bytes that a forward pass keeps for its backward pass.
 
     Args:
-        forward (Callable[[], Tensor]): Returns the output, which is there
-            anyway and does not count.
+        forward (Callable): Returns the output or outputs, which are there
+            anyway and do not count.
         own (Iterable[Tensor]): What does not count either: the input, the
             parameters. Default: none.
     """
@@ -135,10 +255,14 @@ def saved_memory(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        out = forward()
-    for tensor in (out, *own):
+        outs = _as_list(forward())
+    for tensor in (*outs, *own):
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     return sum(kept.values())
+
+
+def _as_list(out: Tensor | list[Tensor]) -> list[Tensor]:
+    return [out] if isinstance(out, Tensor) else out
 
 
 def _count_sdpa(query, key, value, *args, out_shape=None, **kwargs):
@@ -160,7 +284,7 @@ _CPU_KERNELS = {
 }
 
 
-def count_macs(step: Step) -> int:
+def count_macs(step: Callable) -> int:
     """Count multiply-accumulates of convolutions and matrix products."""
     with FlopCounterMode(
         display=False, custom_mapping=_CPU_KERNELS

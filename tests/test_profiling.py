@@ -93,3 +93,76 @@ def test_free_memory():
     free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     # Caches can be had too; the system moves a little meanwhile.
     assert 0.8 * free < profiling.free_memory() <= pages
+
+
+class TestStep:
+    @pytest.mark.parametrize('mode', profiling.MODES)
+    def test_runs_its_mode(self, mode):
+        step = profiling.Step(nn.Linear(4, 3), torch.randn(5, 4), mode=mode)
+        for _ in range(2):
+            step()
+        assert step.module.training == (mode == 'training')
+        grads = [step.inputs[0].grad, step.module.bias.grad]
+        if mode == 'inference':
+            assert grads == [None, None]
+        else:  # of the last run alone
+            torch.testing.assert_close(grads[1], torch.full((3,), 5.0))
+            weight = step.module.weight.detach()
+            expected = weight.sum(0).expand(5, 4)
+            torch.testing.assert_close(grads[0], expected)
+
+    def test_counts(self):
+        x = torch.randn(5, 4)
+        counts = [
+            profiling.Step(nn.Linear(4, 3), x, mode=mode).count()
+            for mode in profiling.MODES
+        ]
+        macs = 5 * 4 * 3
+        assert counts == [
+            dict(parameters=15, macs=macs),
+            dict(parameters=15, macs=3 * macs, saved=0),
+        ]
+
+    def test_several_inputs_and_outputs_under_autocast(self):
+        layers = nn.ModuleList([nn.Linear(4, 3), nn.Linear(2, 3)])
+        seen = []
+
+        def run(*xs):
+            outs = [layer(x) for layer, x in zip(layers, xs)]
+            seen.extend(out.dtype for out in outs)
+            return outs
+
+        xs = torch.randn(5, 4), torch.randn(5, 2)
+        options = dict(mode='training', dtype=torch.bfloat16, run=run)
+        step = profiling.Step(layers, *xs, **options)
+        step()
+        assert seen == [torch.bfloat16] * 2
+        for layer, x in zip(layers, step.inputs):
+            assert x.grad.abs().max() > 0 and layer.bias.grad.eq(5).all()
+
+
+def test_profile_steps():
+    x = torch.randn(1000, 1000)
+    steps = {
+        name: profiling.Step(layer, x, mode='training')
+        for name, layer in (('one', nn.Tanh()), ('other', nn.ReLU()))
+    }
+    found = dict(profiling.profile_steps(steps, rounds=1))
+    assert list(found) == ['one', 'other']
+    for row in found.values():
+        assert row['seconds'] > 0 and row['parameters'] == row['macs'] == 0
+        # Output, its gradient and that of the input.
+        assert row['memory'] == pytest.approx(12e6, rel=0.01)
+
+
+def test_limits(monkeypatch):
+    monkeypatch.setattr(profiling, 'free_memory', lambda device: 1000.0)
+    limits = profiling.Limits(seconds=20.0)
+    assert limits.allow('new', 64)
+    limits.note('slow', 8, dict(seconds=1.0, memory=0.1))
+    limits.note('large', 8, dict(seconds=0.1, memory=60.0))
+    # With the square of the tokens as long as one size is known.
+    assert limits.allow('slow', 16) and not limits.allow('slow', 17)
+    assert limits.allow('large', 15) and not limits.allow('large', 16)
+    limits.note('slow', 16, dict(seconds=4.0, memory=0.2))
+    assert limits.allow('slow', 32) and not limits.allow('slow', 64)

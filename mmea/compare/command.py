@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.progress import Progress
 
 from mmea.compare import report
-from mmea.compare.cost import MODES, measure_costs
+from mmea.compare.cost import measure_costs
 from mmea.compare.members import (
     NONE,
     all_members,
@@ -24,7 +24,7 @@ from mmea.compare.runs import Run, train_runs
 from mmea.engine.config import load_config
 from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
-from mmea.profiling import count_parameters
+from mmea.profiling import MODES, count_parameters
 
 __all__ = ['compare']
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import math
 import statistics
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -13,8 +15,19 @@ from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-__all__ = ['markdown', 'plot_accuracy', 'plot_costs', 'summarise']
-__all__ += ['cost_tables', 'write_csv']
+from mmea.profiling import MODES  # noqa: E402
+
+__all__ = [
+    'amount',
+    'cost_tables',
+    'markdown',
+    'milliseconds',
+    'plot_accuracy',
+    'plot_costs',
+    'summarise',
+    'times_faster',
+    'write_csv',
+]
 
 
 def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
@@ -35,41 +48,75 @@ def write_csv(rows: list[dict], path: Path):
         writer.writerows(rows)
 
 
-def cost_tables(rows: list[dict]) -> list[str]:
-    """What each member costs at each size, from rows of measure_costs."""
+def milliseconds(row: dict) -> str:
+    """Write a time and, of several processes, the range of theirs."""
+    if 'fastest' not in row:
+        return f'{row["seconds"] * 1e3:.3g}'
+    middle, low, high = (
+        f'{t:.0f}' if t >= 100 else f'{t:.3g}'
+        for t in (row[k] * 1e3 for k in ('seconds', 'fastest', 'slowest'))
+    )
+    return f'{middle} ({low}-{high})'
+
+
+def amount(row: dict, key: str, unit: float) -> str:
+    return f'{row[key] / unit:.3g}' if key in row else '-'
+
+
+def times_faster(row: dict, base: dict | None) -> str:
+    return f'{base["seconds"] / row["seconds"]:.2f}' if base else '-'
+
+
+def cost_tables(rows: list[dict], baseline: str | None = None) -> list[str]:
+    """Write what each member costs at each size.
+
+    Args:
+        rows (list[dict]): Of measure_costs; with fastest and slowest the
+            times show their range.
+        baseline (str, optional): A member that the times are compared with.
+    """
     found = {(r['member'], r['mode'], r['size']): r for r in rows}
     members = list(dict.fromkeys(row['member'] for row in rows))
     sizes = sorted({row['size'] for row in rows})
     text = []
 
-    def add(title, what, mode, unit, digits=3, last=None):
+    def add(title, mode, cell, **last):
         lines = []
         for member in members:
             own = {
-                s: found[member, mode, s][what]
+                s: found[member, mode, s]
                 for s in sizes
                 if (member, mode, s) in found
             }
-            cells = [
-                f'{own[s] / unit:.{digits}g}' if s in own else '-'
-                for s in sizes
-            ]
-            if last == 'growth':
-                cells.append(_growth(own))
-            elif last:
-                first = found[member, mode, sizes[0]]
-                cells.append(f'{first[last] / 1e6:.3f}')
-            lines.append([member, *cells])
-        header = ['', *(f'{size} x {size}' for size in sizes)]
-        if last:
-            header.append('M params' if last == 'parameters' else 'growth')
+            if own:
+                cells = [cell(own[s]) if s in own else '-' for s in sizes]
+                ends = [write(own) for write in last.values()]
+                lines.append([member, *cells, *ends])
+        names = [name.replace('_', ' ') for name in last]
+        header = ['', *(f'{s} x {s}' for s in sizes), *names]
         text.extend([f'### {title}', '', *markdown(header, lines)])
 
-    add('GMAC', 'macs', 'inference', 1e9, last='parameters')
-    for mode in ('inference', 'training'):
-        add(f'Time, {mode}, ms', 'seconds', mode, 1e-3, last='growth')
-        add(f'Peak memory, {mode}, MB', 'memory', mode, 1e6)
-    add('Kept for the backward pass, MB', 'saved', 'training', 1e6)
+    def number(key, unit):
+        return partial(amount, key=key, unit=unit)
+
+    def parameters(own):
+        return f'{own[min(own)]["parameters"] / 1e6:.3f}'
+
+    def growth(own):
+        return _growth({size: row['seconds'] for size, row in own.items()})
+
+    def faster(row):
+        base = found.get((baseline, row['mode'], row['size']))
+        return times_faster(row, base)
+
+    add('GMAC', 'inference', number('macs', 1e9), M_params=parameters)
+    for mode in MODES:
+        add(f'Time, {mode}, ms', mode, milliseconds, growth=growth)
+        if baseline:
+            add(f'Times faster than {baseline}, {mode}', mode, faster)
+        add(f'Peak memory, {mode}, MB', mode, number('memory', 1e6))
+    kept = number('saved', 1e6)
+    add('Kept for the backward pass, MB', 'training', kept)
     text += [
         'Growth is the exponent of the time in the number of tokens between',
         'the two largest sizes that a member was measured at; - was left out,',
@@ -83,8 +130,6 @@ def cost_tables(rows: list[dict]) -> list[str]:
 def _growth(times: dict[int, float]) -> str:
     if len(times) < 2:
         return '-'
-    import math
-
     (a, first), (b, last) = list(times.items())[-2:]
     return f'{math.log(last / first) / math.log(b * b / (a * a)):.2f}'
 
@@ -103,8 +148,14 @@ def plot_costs(rows: list[dict], path: Path):
                 r for r in rows if (r['mode'], r['member']) == (mode, member)
             ]
             tokens = [row['size'] ** 2 for row in own]
-            style = dict(marker='o', color=colours[i % 20], label=member)
+            colour = colours[i % 20]
+            style = dict(marker='o', color=colour, label=member)
             line[0].plot(tokens, [r['seconds'] * 1e3 for r in own], **style)
+            low, high = (
+                [r.get(k, r['seconds']) * 1e3 for r in own]
+                for k in ('fastest', 'slowest')
+            )
+            line[0].fill_between(tokens, low, high, color=colour, alpha=0.2)
             line[1].plot(tokens, [r['memory'] / 1e6 for r in own], **style)
         for axis, unit in zip(line, ('time, ms', 'peak memory, MB')):
             axis.set(

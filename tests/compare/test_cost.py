@@ -1,6 +1,6 @@
 import pytest
 
-from mmea.compare import cost
+from mmea import profiling
 from mmea.compare.cost import measure_costs
 
 MEMBERS = {
@@ -33,7 +33,7 @@ def test_costs():
 def test_what_would_take_too_long_is_left_out(monkeypatch):
     seconds = {'external': 1.0, 'non-local': 4.0}
     monkeypatch.setattr(
-        cost,
+        profiling,
         'time_steps',
         lambda steps, *_, **__: {s: seconds[s] for s in steps},
     )

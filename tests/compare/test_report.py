@@ -37,6 +37,20 @@ def test_cost_tables(tmp_path):
     assert (tmp_path / 'cost.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_cost_of_several_processes_beside_a_baseline():
+    rows = [dict(row, fastest=0.0005, slowest=0.25) for row in ROWS]
+    rows = [
+        r for r in rows if (r['member'], r['mode']) != ('linear', 'inference')
+    ]
+    text = '\n'.join(report.cost_tables(rows, 'quadratic'))
+    inference, training = text.split('### Time, training')
+    # Who was not measured in a mode is not in its tables.
+    assert 'linear' not in inference
+    assert '| linear    | 1 (0.5-250) | 4 (0.5-250) | 1.00   |' in training
+    assert '### Times faster than quadratic, training' in training
+    assert '| linear    | 1.00  | -     |' in training
+
+
 def test_write_csv(tmp_path):
     report.write_csv([dict(a=1), dict(a=2, b='x')], tmp_path / 'x.csv')
     assert (tmp_path / 'x.csv').read_text() == 'a,b\n1,\n2,x\n'
