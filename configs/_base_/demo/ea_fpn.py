@@ -1,19 +1,4 @@
-# A light backbone without pretrained weights, and a neck and a head to fit.
-norm_cfg = dict(type='BN', requires_grad=True)
-model = dict(
-    backbone=dict(
-        depth=18,
-        stem_channels=32,
-        base_channels=32,
-        norm_cfg=norm_cfg,
-        init_cfg=None,
-    ),
-    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
-    decode_head=dict(
-        in_channels=[64, 64, 64, 64],
-        channels=64,
-        norm_cfg=norm_cfg,
-        attention=dict(norm_cfg=norm_cfg),
-    ),
-    test_cfg=dict(_delete_=True, mode='whole'),
-)
+_base_ = './fpn.py'
+
+# The attention too has a norm.
+model = dict(decode_head=dict(attention=dict(norm_cfg=_base_.norm_cfg)))

@@ -1,20 +1,6 @@
-_base_ = './faster-rcnn.py'
+_base_ = './faster-rcnn_ea-neck.py'
 
-# Lists are replaced whole: the neck once more, narrower.
-model = dict(
-    neck=[
-        dict(
-            type='FPN',
-            in_channels=[32, 64, 128, 256],
-            out_channels=64,
-            norm_cfg=_base_.norm_cfg,
-            num_outs=5,
-        ),
-        dict(
-            type='mmea.EANeck',
-            in_channels=[64] * 5,
-            share=True,
-            attention=dict(type='mmea.ExternalAttention2d'),
-        ),
-    ]
-)
+# Lists are replaced whole.
+fpn, ea_neck = _base_.model.neck
+model = dict(neck=[fpn, dict(ea_neck, share=True)])
+del fpn, ea_neck

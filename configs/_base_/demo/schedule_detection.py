@@ -1,36 +1,15 @@
+_base_ = './schedule_cls.py'
+
 # The short schedule of every demo on COCO. `max_epochs` is the one number to
 # change.
 max_epochs = 10
 
-randomness = dict(seed=0)
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    # The first steps from scratch have large gradients.
-    clip_grad=dict(max_norm=10.0),
-)
+warmup, cosine = _base_.param_scheduler
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        begin=0,
-        end=2,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        begin=2,
-        end=max_epochs,
-        T_max=max_epochs - 2,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
+    warmup,
+    dict(cosine, end=max_epochs, T_max=max_epochs - 2),
 ]
+del warmup, cosine
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=max_epochs // 2)
-)
+default_hooks = dict(checkpoint=dict(interval=max_epochs // 2))
 custom_hooks = [dict(type='mmea.DetPictureHook', num_images=4)]

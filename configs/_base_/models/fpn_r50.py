@@ -6,7 +6,7 @@ norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
-        # Padding stays out of the attention of a backbone that has one.
+        # Padding stays out of the attention of a net that has one.
         type='mmea.SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],

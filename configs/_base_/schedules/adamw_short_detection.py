@@ -1,37 +1,27 @@
+_base_ = './adamw_short.py'
+
 # Sized for a CPU. `max_iters` is the one number to change.
 max_iters = 2000
-warmup = 100
 interval = max_iters // 4
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(weight_decay=0.05),
     # The first steps from scratch have large gradients.
-    clip_grad=dict(max_norm=10.0),
+    clip_grad=dict(_delete_=True, max_norm=10.0),
 )
 param_scheduler = [
-    dict(
-        type='LinearLR', start_factor=0.01, begin=0, end=warmup, by_epoch=False
-    ),
+    _base_.param_scheduler[0],
     dict(
         type='CosineAnnealingLR',
         eta_min=0.0,
-        T_max=max_iters - warmup,
-        begin=warmup,
+        T_max=max_iters - _base_.warmup,
+        begin=_base_.warmup,
         end=max_iters,
         by_epoch=False,
     ),
 ]
-train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=interval
-)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+train_cfg = dict(max_iters=max_iters, val_interval=interval)
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=interval),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    checkpoint=dict(interval=interval),
     visualization=dict(type='DetVisualizationHook'),
 )
