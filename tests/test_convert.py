@@ -1,9 +1,10 @@
-from pathlib import Path
+import re
 
 import pytest
 import torch
 from torch import nn
 
+from mmea import layers
 from mmea.convert import SOURCES, convert, list_sources
 from mmea.layers import (
     CaaMAttention,
@@ -20,7 +21,8 @@ from mmea.layers import (
     StandAloneAttention2d,
 )
 
-from .conftest import tool
+from .conftest import ROOT, tool
+from .test_oracle import CALL, build
 
 
 def published_block(c=6, s=64, prefix=''):
@@ -353,10 +355,48 @@ def test_sources_are_told_once():
     table = list_sources()
     assert table.count('\n') == len(SOURCES) + 1
     # With what would compute something else in silence.
-    assert 'project=False, scale_position=False`' in table
-    assert '`LinearAttention2d` in that `mode`, with `compat=True`' in table
-    page = Path(__file__).parents[1] / 'docs/checkpoints.md'
+    assert 'project=False, scale_position=False, residual=False)`' in table
+    assert '`LinearAttention2d(compat=True)` in that `mode`' in table
+    page = ROOT / 'docs/checkpoints.md'
     assert f'\n{table}\n' in page.read_text(encoding='utf-8')
+
+
+def call(source):
+    """The layer and the arguments that the table names, if it does."""
+    found = CALL.match(SOURCES[source].target)
+    return found and found.groups()
+
+
+@pytest.mark.parametrize('source', list(filter(call, SOURCES)))
+def test_calls_of_the_table(source):
+    """Each builds; tests/test_oracle.py compares what it computes."""
+    name, _ = call(source)
+    layer = getattr(layers, name)
+    on_tokens = (CATTLayer, CaaMAttention, MultiheadExternalAttention)
+    heads = [2] if layer in on_tokens else []
+    assert type(build(source, 16, *heads)) is layer
+
+
+@pytest.mark.parametrize(
+    ('source', 'page', 'number'),
+    [
+        ('eanet_block', 'external_attention', 0),
+        ('halonet', 'halo_attention', 0),
+        ('timm_halo', 'halo_attention', 1),
+    ],
+)
+def test_pages_say_what_the_table_says(source, page, number):
+    """Where a page shows how to build what was published."""
+    name, said = call(source)
+    text = (ROOT / f'docs/layers/{page}.md').read_text(encoding='utf-8')
+    shown = re.findall(
+        rf'^{name}\((.*?)\n?\)$', text, re.DOTALL | re.MULTILINE
+    )
+    facts = {fact.strip() for fact in shown[number].split(',')}
+    assert set(said.split(', ')) <= facts
+    if source == 'timm_halo':
+        told = ' '.join(getattr(layers, name).__doc__.split())
+        assert f'``{said.removesuffix(", residual=False")}`` that of' in told
 
 
 def test_errors():

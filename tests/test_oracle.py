@@ -6,6 +6,7 @@ tests/data); every file there of a known case is one test.
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmea.convert import convert
-from mmea.layers import (
-    CaaMAttention,
-    CATT2d,
-    CATTLayer,
-    CBAMGate2d,
-    EfficientAttention2d,
-    ELSA2d,
-    ExternalAttention2d,
-    HaloAttention2d,
-    LinearAttention2d,
-    MultiheadExternalAttention,
-    NonLocal2d,
-    StandAloneAttention2d,
-)
+from mmea import layers
+from mmea.convert import SOURCES, convert
+from mmea.layers import ExternalAttention2d, MultiheadExternalAttention
 from mmea.ops import (
     external_attention_block,
     low_memory_block,
@@ -42,6 +31,19 @@ FOLDER = Path(
         'MMEA_ORACLE_DIR', Path(__file__).parent / 'data' / 'oracle'
     )
 )
+
+
+# What a target of the table of sources begins with.
+CALL = re.compile(r'`(\w+)\((.*?)\)`')
+
+
+def build(source: str, *args, **kwargs) -> nn.Module:
+    """Build the layer of a source as the table of sources says."""
+    name, said = CALL.match(SOURCES[source].target).groups()
+    said = eval(f'dict({said})', dict(nn=nn))
+    layer = getattr(layers, name)(*args, **said | kwargs)
+    layer.built_for = source
+    return layer
 
 
 class Case:
@@ -75,6 +77,8 @@ class Case:
 
     def check_module(self, module: nn.Module, source: str, call=None):
         """Load, run and differentiate ``module``; compare everything."""
+        if CALL.match(SOURCES[source].target):
+            assert module.built_for == source
         module.double().train(self.meta['mode'] == 'train')
         module.load_state_dict(convert(self.group('param/'), source))
         for layer in module.modules():
@@ -133,16 +137,14 @@ class Case:
 
 def check_block(case: Case):
     fixed = case.meta['fixed']
-    block = ExternalAttention2d(
+    block = build(
+        'eanet_block',
         case.meta['ctor']['c'],
         num_slots=fixed['S'],
         eps=fixed['eps'],
-        norm_layer=lambda c: nn.BatchNorm2d(
-            c, eps=fixed['bn_eps'], momentum=fixed['bn_momentum']
-        ),
-        act_layer=nn.ReLU,
-        zero_init=False,
     )
+    block.norm.eps = fixed['bn_eps']
+    block.norm.momentum = fixed['bn_momentum']
     case.check_module(block, 'eanet_block')
 
 
@@ -228,31 +230,35 @@ def check_loss(case: Case):
 
 
 def check_non_local(case: Case):
-    case.check_module(NonLocal2d(**case.meta['ctor']), 'non_local')
+    layer = build('non_local', **case.meta['ctor'])
+    case.check_module(layer, 'non_local')
 
 
 def check_efficient(case: Case):
     kwargs = dict(case.meta['ctor'])
     kwargs['num_heads'] = kwargs.pop('head_count')
-    case.check_module(EfficientAttention2d(**kwargs), 'efficient_attention')
+    layer = build('efficient_attention', **kwargs)
+    case.check_module(layer, 'efficient_attention')
 
 
 def check_linear(case: Case):
     _, _, mode = case.meta['case'].partition('_')
-    layer = LinearAttention2d(case.x.shape[1], mode=mode, compat=True)
+    layer = build('linear_attention', case.x.shape[1], mode=mode)
     case.check_module(layer, 'linear_attention')
 
 
 def check_stand_alone(case: Case):
     ctor = case.meta['ctor']
-    layer = StandAloneAttention2d(
+    # The paper's operator has no code, and is not the table's.
+    paper = {} if 'groups' in ctor else dict(channelwise=False)
+    layer = build(
+        'stand_alone_attention',
         ctor['in_channels'],
         out_channels=ctor['out_channels'],
         kernel_size=ctor['kernel_size'],
         num_heads=ctor.get('heads', ctor.get('groups')),
         share_tables=ctor.get('shared_relative_tables', False),
-        channelwise='groups' in ctor,
-        residual=False,
+        **paper,
     )
     case.check_module(layer, 'stand_alone_attention')
 
@@ -262,26 +268,26 @@ def check_halo(case: Case):
     sizes = dict(block_size=ctor['block_size'], halo_size=ctor['halo_size'])
     if 'heads' in ctor:
         width = ctor['heads'] * ctor['dim_head']
-        layer = HaloAttention2d(
+        layer = build(
+            'halonet',
             ctor['dim'],
             num_heads=ctor['heads'],
             key_channels=width,
             value_channels=width,
-            residual=False,
             **sizes,
         )
         case.check_module(layer, 'halonet')
         return
-    layer = HaloAttention2d(
+    # False there by default, as in the table.
+    scaled = dict(scale_position=True) if ctor['scale_pos_embed'] else {}
+    layer = build(
+        'timm_halo',
         ctor['dim'],
         out_channels=ctor['dim_out'],
         num_heads=ctor['num_heads'],
         key_channels=case.meta['fixed']['dim_head_qk'] * ctor['num_heads'],
-        masked=False,
-        project=False,
-        scale_position=ctor['scale_pos_embed'],
         qkv_bias=ctor['qkv_bias'],
-        residual=False,
+        **scaled,
         **sizes,
     )
     case.check_module(layer, 'timm_halo')
@@ -289,7 +295,7 @@ def check_halo(case: Case):
 
 def check_elsa(case: Case):
     ctor = dict(case.meta['ctor'])
-    layer = ELSA2d(ctor.pop('dim'), residual=False, **ctor)
+    layer = build('elsa', ctor.pop('dim'), **ctor)
     case.check_module(
         layer, 'elsa', lambda x: layer(x.movedim(3, 1)).movedim(1, 3)
     )
@@ -297,13 +303,13 @@ def check_elsa(case: Case):
 
 def check_multihead(case: Case):
     ctor, fixed = case.meta['ctor'], case.meta['fixed']
-    layer = MultiheadExternalAttention(
+    layer = build(
+        'eamlp_attention',
         ctor['dim'],
         ctor['num_heads'],
         num_slots=fixed['S'],
         expansion=fixed['coef'],
         eps=fixed['eps'],
-        batch_first=True,
     )
     case.check_module(
         layer,
@@ -375,15 +381,15 @@ def check_eamlp(case: Case):
 
 def check_gate(case: Case):
     ctor = case.meta['ctor']
-    layer = CBAMGate2d(
-        ctor['gate_channels'], reduction=ctor['reduction_ratio']
+    layer = build(
+        'caam_cbam', ctor['gate_channels'], reduction=ctor['reduction_ratio']
     )
     case.check_module(layer, 'caam_cbam')
 
 
 def check_causal(case: Case):
     ctor = case.meta['ctor']
-    layer = CaaMAttention(ctor['dim'], ctor['num_heads'])
+    layer = build('caam_attention', ctor['dim'], ctor['num_heads'])
     case.check_module(
         layer,
         'caam_attention',
@@ -443,10 +449,9 @@ def check_catt(case: Case):
     args = dict(
         num_heads=ctor['num_attention_heads'],
         feedforward_channels=ctor['intermediate_size'],
-        shared=ctor['bert_type'] == 'ft_same',
     )
     if case.meta['case'] == 'catt_ft_same_fused':
-        block = CATT2d(ctor['hidden_size'], residual=False, **args)
+        block = build('catt_ft_same_fused', ctor['hidden_size'], **args)
         # An input there, a parameter here.
         del block.dictionary
         block.dictionary = words
@@ -456,7 +461,9 @@ def check_catt(case: Case):
             lambda x: block(x.mT.unsqueeze(2)).squeeze(2).mT,
         )
         return
-    layer = CATTLayer(ctor['hidden_size'], norm_eps=fixed['ln_eps'], **args)
+    source = f'catt_{ctor["bert_type"]}'
+    args['norm_eps'] = fixed['ln_eps']
+    layer = build(source, ctor['hidden_size'], **args)
     # Theirs are added to the logits: 0 or -10000.
     masks = {
         ours: case[f'input/{theirs}'].flatten(1) > -1
@@ -468,7 +475,7 @@ def check_catt(case: Case):
     }
     case.check_module(
         layer,
-        f'catt_{ctor["bert_type"]}',
+        source,
         lambda x: dict(zip(('is', 'cs'), layer(x, words, **masks))),
     )
 

@@ -11,7 +11,8 @@ __all__ = ['main']
 
 @command
 def main(argv: list[str] | None = None):
-    from mmea.convert import SOURCES, convert, list_sources
+    from mmea.convert import SOURCES, convert, list_sources, untouched
+    from mmea.convert.rename import group
 
     parser = argparse.ArgumentParser(
         prog='mmea convert',
@@ -24,18 +25,28 @@ def main(argv: list[str] | None = None):
     )
     parser.add_argument('checkpoint', help='the published file')
     parser.add_argument('out', help='where to write ours')
+    parser.add_argument(
+        '--prefix',
+        default='',
+        help='where in the file the source is, such as decode_head.nl_block. '
+        "or, for many places, 'stages.*.1.self_attn.'; what is elsewhere is "
+        'kept (default: the whole file)',
+    )
     args = parser.parse_args(argv)
 
     import torch
 
     from mmea.engine.checkpoint import load_checkpoint
 
-    state = load_checkpoint(args.checkpoint, 'cpu')
+    old = load_checkpoint(args.checkpoint, 'cpu')
     try:
-        state = convert(state.get('state_dict', state), args.source)
+        state = convert(old, args.source, args.prefix)
+        kept = untouched(old, args.source, args.prefix)
     except ValueError as error:
         raise UserError(str(error)) from error
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=state, meta={}), out)
+    torch.save(dict(state_dict=state, meta=old.get('meta', {})), out)
     print(f'{len(state)} entries written to {out}')
+    if kept:
+        print(f'{len(kept)} of them kept as they are: {group(kept)}')
