@@ -111,10 +111,14 @@ class AttentionBlock2d(nn.Module):
         if hasattr(self.norm, 'reset_parameters'):
             self.norm.reset_parameters()
         if self.zero_init and self.residual:
-            affine = getattr(self.norm, 'weight', None) is not None
-            last = self.norm if affine else self.zero_init_module()
-            for param in last.parameters():
-                nn.init.zeros_(param)
+            self.zero_output()
+
+    def zero_output(self):
+        """Set to zero what makes the normalised attention zero."""
+        affine = getattr(self.norm, 'weight', None) is not None
+        last = self.norm if affine else self.zero_init_module()
+        for param in last.parameters():
+            nn.init.zeros_(param)
 
     def init_weights(self):
         """Initialise anew, after the host model has initialised itself.

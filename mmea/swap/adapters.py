@@ -141,11 +141,10 @@ class TokenAttention(nn.Module):
         if not isinstance(self.attention, AttentionBlock2d):
             self.attention.init_weights()
             return
-        # The host adds the residual, so the member is built and starts as with
-        # its own: at zero.
-        self.attention.residual = True
+        # The host adds the residual, so the member starts as with its own.
         self.attention.reset_parameters()
-        self.attention.residual = False
+        if self.attention.zero_init:
+            self.attention.zero_output()
 
     def attend(
         self,

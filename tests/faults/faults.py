@@ -672,8 +672,8 @@ FAULTS = [
     Fault(
         'swapped-member-starts-at-random',
         'mmea.swap.adapters.TokenAttention.init_weights',
-        'self.attention.residual = True',
-        'pass',
+        'if self.attention.zero_init:',
+        'if False:',
         'tests/swap/test_surgery.py::test_two_swaps',
     ),
     Fault(
