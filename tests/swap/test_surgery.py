@@ -64,7 +64,9 @@ def test_counting_leaves_the_modes():
     model[2].forward = lambda x: model[2].a(x)
     model[1].eval()
     before = model[1].running_mean.clone()
+    torch.backends.mha.set_fastpath_enabled(True)
     report = swap_attention(model, ANY, input_size=(4, 6))
+    assert torch.backends.mha.get_fastpath_enabled()
     assert all(macs > 0 for macs in report.macs)
     assert [module.training for module in model] == [True, False, True]
     assert model.training and model[2].a.training
