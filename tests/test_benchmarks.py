@@ -5,14 +5,16 @@ import contextlib
 import csv
 import io
 import json
+import re
 import sys
 from itertools import product
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from benchmarks import blocks, detector_places, run
+from benchmarks import blocks, detector_places, overview, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -138,3 +140,24 @@ def test_a_segmentor(monkeypatch):
     step()
     assert all(p.grad is not None for p in step.module.parameters())
     assert step.inputs[0].grad is None
+
+
+def test_costs_in_the_readme_are_those_of_the_table(tmp_path, monkeypatch):
+    with overview.TABLE.open(encoding='utf-8') as file:
+        rows = [r for r in csv.DictReader(file) if r['size'] == '64']
+    found = {(r['member'], r['mode']): r for r in rows}
+    lines = re.findall(
+        r'^\| \**`(\w+)`\** \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|',
+        (ROOT / 'README.md').read_text('utf-8'),
+        re.M,
+    )
+    assert {name for name, *_ in lines} == set(overview.MEMBERS)
+    for name, gmac, *times in lines:
+        macs = int(found[name, 'inference']['macs'])
+        assert float(gmac) == pytest.approx(macs / 1e9, rel=0.005)
+        for mode, shown in zip(('inference', 'training'), times):
+            ms = float(found[name, mode]['seconds']) * 1e3
+            assert float(shown) == pytest.approx(ms, rel=0.03)
+    monkeypatch.setattr(overview, 'PICTURE', tmp_path / 'cost.png')
+    overview.main()
+    assert plt.imread(tmp_path / 'cost.png').std() > 0
