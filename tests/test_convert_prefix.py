@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmea.convert import SOURCES, convert, untouched
@@ -37,6 +37,7 @@ WORDS = st.text('abnz_019', min_size=1, max_size=6)
 PREFIXES = st.lists(WORDS, min_size=1, max_size=4).map('.'.join)
 
 
+@settings(deadline=None, max_examples=50)
 @given(source=st.sampled_from(sorted(SOURCES)), prefix=PREFIXES)
 def test_a_prefix_changes_nothing_else(source, prefix):
     assume(not prefix.startswith('kept'))
@@ -51,6 +52,7 @@ def test_a_prefix_changes_nothing_else(source, prefix):
         assert untouched(kept | state, source, prefix + dot) == list(kept)
 
 
+@settings(deadline=None, max_examples=50)
 @given(source=st.sampled_from(sorted(SOURCES)), prefix=PREFIXES)
 def test_a_pattern_is_its_prefixes_in_turn(source, prefix):
     state, want = {}, {}
