@@ -76,7 +76,7 @@ def make_step(
 
 
 def _autograd(block, x):
-    """The low-rank form of training with the backward pass of autograd."""
+    """Run the low-rank form of training with the backward pass of autograd."""
     out, _ = low_rank_block(
         x.flatten(2),
         *block._fold(block.norm),

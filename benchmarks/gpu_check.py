@@ -159,7 +159,7 @@ KINDS = {
 
 
 def name_of(layer: type) -> str:
-    """The layer's name in mmea.layers."""
+    """Return the layer's name in mmea.layers."""
     return next(c.__name__ for c in layer.mro() if c.__name__ in L.__all__)
 
 
@@ -217,7 +217,7 @@ VARIANTS = {
 
 
 class NotRun(Exception):
-    """What cannot run here; the message says why."""
+    """A check that cannot run here; the message says why."""
 
 
 class TimeUp(BaseException):
@@ -225,7 +225,7 @@ class TimeUp(BaseException):
 
 
 def suits(module: nn.Module, variant: Variant) -> bool:
-    """Whether there is such a variant of the layer."""
+    """Tell whether there is such a variant of the layer."""
     if variant.how == 'compile':
         # A patch is no graph; and in bfloat16 all layers would take minutes.
         return not isinstance(module, Autograd) and (
@@ -242,7 +242,7 @@ def suits(module: nn.Module, variant: Variant) -> bool:
 
 
 def make(case: str, train: bool = True) -> nn.Module:
-    """A layer without the zeros of the start, which would hide errors."""
+    """Fill a layer whose zeros at the start would hide errors."""
     torch.manual_seed(0)
     layer, kwargs = CASES[case]
     module = layer(C, **kwargs)
@@ -329,7 +329,7 @@ def reference(case, size, mask, train, device, on) -> dict[str, Tensor]:
 
 
 def compare(got: dict, want: dict, precision: str) -> dict:
-    """The worst error, by its share of the limit."""
+    """Find the worst error, by its share of the limit."""
     if got.keys() != want.keys():
         raise AssertionError(f'{got.keys()} are not {want.keys()}')
     got, want = (
@@ -427,14 +427,14 @@ def use_tf32(on: bool):
 
 
 def bare(module, x, precision):
-    """A step and nothing else, for its memory."""
+    """Run a step and nothing else, for its memory."""
     x = x.detach().requires_grad_()
     outs = forward(module, x, None, precision, True)
     torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
 
 
 def through_graph(module, x) -> list[Tensor]:
-    """Captured on zeros, replayed on x."""
+    """Capture on zeros, replay on x."""
     static = torch.zeros_like(x)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -500,7 +500,7 @@ def check_config(device: str) -> dict:
 
 
 def check_mmcv_op(name: str, device: str) -> dict:
-    """An op that mmdet asks for."""
+    """Compare an op that mmdet asks for."""
     need('mmcv.ops')
     from mmcv import ops
 
@@ -536,7 +536,7 @@ def check_mmcv_op(name: str, device: str) -> dict:
 
 
 def plain_focal_loss(logits, target, gamma, alpha):
-    """The mean; the class after the last is the background."""
+    """Average; the class after the last is the background."""
     hot = target[:, None] == torch.arange(logits.shape[1])
     share = torch.where(hot, logits.sigmoid(), 1 - logits.sigmoid())
     weight = torch.where(hot, alpha, 1 - alpha)
@@ -659,7 +659,7 @@ def describe(row: dict) -> str:
 
 
 def summarise(rows: list[dict], head: dict) -> str:
-    """What README.md says of a run."""
+    """Write what README.md says of a run."""
     states = ('passed', 'failed', 'measured', 'not run')
     by = {s: [row for row in rows if row['status'] == s] for s in states}
     lines = ['# What benchmarks.gpu_check found', '']
@@ -725,7 +725,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 
 
 def conditions(args) -> dict[str, object]:
-    """The head of the summary."""
+    """Write the head of the summary."""
     try:
         triton = import_module('triton').__version__
     except ImportError:

@@ -73,7 +73,7 @@ def build(attention: bool, padding_mask: bool):
 
 @torch.no_grad()
 def run(parts, preprocessor, images):
-    """The maps of the first image, cropped to its own region."""
+    """Crop the maps of the first image to its own region."""
     samples = [
         DetDataSample(metainfo=dict(img_shape=tuple(image.shape[-2:])))
         for image in images

@@ -146,7 +146,7 @@ def launch(args, worker: int, plan: Path, log: Path):
 
 
 def describe(args) -> dict[str, str]:
-    """The conditions, for the head of the report."""
+    """Describe the conditions, for the head of the report."""
     if args.device == 'cuda':
         machine = torch.cuda.get_device_name()
         driver = torch.version.cuda

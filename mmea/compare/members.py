@@ -28,7 +28,7 @@ def all_members() -> list[str]:
 
 
 def parse_member(text: str) -> dict | None:
-    """A member's config from ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``.
+    """Read a member's config from ``NAME`` or ``NAME:KEY=VALUE,...``.
 
     Args:
         text (str): Such as ``ExternalAttention2d:num_slots=32``; ``mmea.`` may
@@ -61,7 +61,7 @@ def parse_member(text: str) -> dict | None:
 
 
 def config_with(cfg: Config, member: dict | None) -> Config:
-    """The config with a member in every place that names an attention.
+    """Put a member into every place of a config that names an attention.
 
     What every member takes (``norm_cfg``, ``act_cfg``, ``zero_init``,
     ``with_cp``) stays as the config has it. A config without any

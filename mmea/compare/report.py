@@ -31,7 +31,7 @@ __all__ = [
 
 
 def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
-    """A table in Markdown, its lines and an empty one."""
+    """Write a table in Markdown, its lines and an empty one."""
     table = Table(*header, box=box.MARKDOWN)
     for line in lines:
         table.add_row(*line)

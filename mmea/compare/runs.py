@@ -123,7 +123,7 @@ class Run:
         return text.rpartition('\n')[2] or f'exit code {self._process.poll()}'
 
     def _lines(self) -> list[dict]:
-        """What mmengine's LoggerHook wrote, one dict a line."""
+        """Read what mmengine's LoggerHook wrote, one dict a line."""
         lines = []
         for path in sorted(self._work_dir.glob('*/vis_data/scalars.json')):
             for line in path.read_text(encoding='utf-8').splitlines():

@@ -89,7 +89,7 @@ def untouched(
 
 
 def _unwrap(state_dict: Mapping) -> dict[str, Tensor]:
-    """The state_dict itself, without DataParallel's prefix."""
+    """Return the state_dict itself, without DataParallel's prefix."""
     from torch import Tensor
 
     for key in ('state_dict', 'model'):

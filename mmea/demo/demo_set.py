@@ -47,7 +47,7 @@ def _read_manifest(root):
 
 
 def _is_done(root, made):
-    """Whether root holds every file of the demo set ``made``."""
+    """Tell whether root holds every file of the demo set ``made``."""
     found, files = _read_manifest(root)
     return found == made and all((root / name).is_file() for name in files)
 

@@ -89,7 +89,7 @@ def find_obstacle(name: str, module: nn.Module, kind: type) -> tuple | None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling a module does more than its forward()."""
+    """Tell whether calling a module does more than its forward()."""
     return any(getattr(module, name) for name in _HOOKS)
 
 

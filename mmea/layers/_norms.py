@@ -10,7 +10,7 @@ _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def is_plain(norm: nn.Module) -> bool:
-    """Whether a module runs torch's own batch norm, synchronised or not.
+    """Tell whether a module runs torch's own batch norm, synchronised or not.
 
     mmengine's reverted SyncBN does; a subclass with a forward of its own does
     not.
@@ -22,7 +22,7 @@ def is_plain(norm: nn.Module) -> bool:
 
 
 def uses_batch(norm: nn.Module) -> bool:
-    """Whether it takes the statistics of the batch, not the running ones."""
+    """Tell whether it takes the statistics of the batch."""
     return norm.training or norm.running_mean is None
 
 

@@ -127,7 +127,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         super().reset_parameters()
 
     def choose_form(self, x: Tensor) -> tuple[str, str]:
-        """Which form an input of this size takes, and why.
+        """Tell which form an input of this size takes, and why.
 
         Args:
             x (Tensor): (B, C, H, W).
@@ -170,7 +170,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         return None
 
     def _norm_joins(self) -> bool:
-        """Whether the low-rank form computes the norm itself.
+        """Tell whether the low-rank form computes the norm itself.
 
         Otherwise it is called as a module.
         """

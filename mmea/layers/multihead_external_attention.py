@@ -150,7 +150,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         self.reset_parameters()
 
     def choose_form(self, num_tokens: int) -> tuple[str, str]:
-        """Which form an input of this many tokens takes, and why.
+        """Tell which form an input of this many tokens takes, and why.
 
         Args:
             num_tokens (int): Of all images together.

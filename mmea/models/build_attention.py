@@ -93,7 +93,7 @@ def build_attention(
 
 
 def takes_argument(attention: dict, name: str) -> bool:
-    """Whether the layer that a config names has an argument of this name."""
+    """Tell whether the layer of a config has an argument of this name."""
     return name in _arguments(_find(dict(attention))[1])
 
 

@@ -92,7 +92,7 @@ def _width(module: nn.Module) -> int:
 
 @torch.no_grad()
 def _order_free(member: AttentionBlock2d) -> bool:
-    """Whether tokens may be laid out as any map; seen by trying.
+    """Tell whether tokens may be laid out as any map; seen by trying.
 
     With random parameters: as they start, all outputs may be alike.
     """

@@ -42,7 +42,7 @@ def obstacle(path: list[tuple[str, nn.Module]]) -> str | None:
 
 
 def _signature(module: nn.Module) -> str | None:
-    """Why a module cannot be called as its known base is."""
+    """Say why a module cannot be called as its known base is."""
     kind = kind_of(type(module))
     if kind in MAPS:
         return None
@@ -60,7 +60,7 @@ def _signature(module: nn.Module) -> str | None:
 
 
 def _role(path: list[tuple[str, nn.Module]]) -> str | None:
-    """Why a module is not, or may not be, unmasked self-attention.
+    """Say why a module is not, or may not be, unmasked self-attention.
 
     Nothing has run yet, so the place must tell.
     """
@@ -108,7 +108,7 @@ def _role(path: list[tuple[str, nn.Module]]) -> str | None:
 
 
 def _layer(hosts: list[nn.Module]) -> nn.Module:
-    """The layer that calls a module: the nearest that is no container."""
+    """Find the layer that calls a module: the nearest that is no container."""
     for host in reversed(hosts):
         if not isinstance(host, (nn.ModuleList, nn.Sequential)):
             return host

@@ -30,7 +30,7 @@ class Site:
 
 @dataclass
 class SwapReport:
-    """What :func:`swap_attention` did; ``print`` shows all of it.
+    """The report of :func:`swap_attention`; ``print`` shows all of it.
 
     ``params`` are the trained parameters of the whole model before and after,
     ``macs`` its multiply-accumulates, where they were counted. ``unused``

@@ -123,7 +123,7 @@ def _checked(rule: dict) -> dict:
 
 
 def _find_source(source: str | type) -> str | type:
-    """A key of SOURCES or 'any' as it is, else the class."""
+    """Return a key of SOURCES or 'any' as it is, else the class."""
     if source in SOURCES or source == 'any':
         return source
     cls = source

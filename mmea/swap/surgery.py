@@ -193,7 +193,7 @@ def _looks_like_attention(module: nn.Module) -> bool:
 
 
 def _init_weights(model: nn.Module, names: list[str]):
-    """The host's init_weights(), without the last word on new modules.
+    """Run the host's init_weights(), without the last word on new modules.
 
     Hosts run Kaiming or Xavier over all that has a weight.
     """

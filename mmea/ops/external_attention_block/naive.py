@@ -10,7 +10,7 @@ __all__ = ['BatchStats', 'external_attention_block']
 
 
 class BatchStats(NamedTuple):
-    """What a batch norm keeps of a batch; no gradient passes here.
+    """The statistics of a batch; no gradient passes here.
 
     Attributes:
         mean (Tensor): (C_v), over the valid tokens of the batch.
