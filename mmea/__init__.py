@@ -6,6 +6,7 @@ configs, set-up and mmengine's registry look-up all import it.
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mmea import mmcv_ops
 
@@ -24,7 +25,7 @@ __version__ = '0.1.0'
 mmcv_ops.install()
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # torch and mmengine are imported by whoever asks for them.
     if name == 'swap_attention':
         return import_module('mmea.swap').swap_attention

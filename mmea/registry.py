@@ -6,6 +6,8 @@ would turn into "not in the registry", so it imports mmengine's registries and
 nothing heavier.
 """
 
+from typing import NoReturn
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -70,7 +72,7 @@ def register_missing(
 
     def stand_in(name: str) -> type:
 
-        def refuse(self, *args, **kwargs):
+        def refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
             raise ImportError(
                 f'mmea.{name} needs {package}, which cannot be imported '
                 f'({error}). Install it with the extra '

@@ -1,7 +1,7 @@
 """Checks and defaults of arguments that several layers share."""
 
 
-def check_positive(**sizes: int):
+def check_positive(**sizes: int) -> None:
     """Raise a ValueError for the first size that is no int of 1 or more."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:

@@ -68,7 +68,7 @@ class TwoForms:
         )
 
 
-def _say(text: str, *values) -> str:
+def _say(text: str, *values: object) -> str:
     return text.format(*values)
 
 

@@ -1,5 +1,7 @@
 """Norms under a padding mask, and batch norms in the low-rank form."""
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -9,7 +11,7 @@ from mmea.ops import BatchStats
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def is_plain(norm: nn.Module) -> bool:
+def is_plain(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Tell whether a module runs torch's own batch norm, synchronised or not.
 
     mmengine's reverted SyncBN does; a subclass with a forward of its own does
@@ -21,21 +23,21 @@ def is_plain(norm: nn.Module) -> bool:
     )
 
 
-def uses_batch(norm: nn.Module) -> bool:
+def uses_batch(norm: _BatchNorm) -> bool:
     """Tell whether it takes the statistics of the batch."""
     return norm.training or norm.running_mean is None
 
 
-def as_affine(norm: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def as_affine(norm: _BatchNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Scale and shift, (C) each, of a norm with running statistics."""
-    scale = torch.rsqrt(norm.running_var.to(dtype) + norm.eps)
+    scale = torch.rsqrt(norm.running_var.to(dtype) + norm.eps)  # type: ignore[union-attr]
     if norm.weight is not None:
         scale = scale * norm.weight
-    shift = -norm.running_mean.to(dtype) * scale
+    shift = -norm.running_mean.to(dtype) * scale  # type: ignore[union-attr]
     return scale, shift if norm.bias is None else shift + norm.bias
 
 
-def sync_group(norm: nn.Module) -> 'dist.ProcessGroup | None':
+def sync_group(norm: _BatchNorm) -> 'dist.ProcessGroup | None':
     """Find the processes whose statistics a norm shares, if any."""
     if not (
         isinstance(norm, nn.SyncBatchNorm)
@@ -49,26 +51,25 @@ def sync_group(norm: nn.Module) -> 'dist.ProcessGroup | None':
 
 
 @torch.no_grad()
-def update_running(norm: nn.Module, stats: BatchStats):
+def update_running(norm: _BatchNorm, stats: BatchStats) -> None:
     """Update the buffers as torch's batch norm does in a training step."""
     if not norm.training or not norm.track_running_stats:
         return
     mean, var, count = stats
-    momentum = norm.momentum
     # A batch without a valid token teaches nothing.
     step = (count > 0).to(mean.dtype)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(count > 0)
-        if momentum is None:  # the mean of all batches
+        if norm.momentum is None:  # the mean of all batches
             step = step / norm.num_batches_tracked.clamp(min=1)
-            momentum = 1
-    step = step * momentum
+    if norm.momentum is not None:
+        step = step * norm.momentum
     unbiased = var * (count / (count - 1).clamp(min=1))
     for running, new in (
         (norm.running_mean, mean),
         (norm.running_var, unbiased),
     ):
-        running.add_(step * (new - running))
+        running.add_(step * (new - running))  # type: ignore[union-attr, operator]
 
 
 def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:

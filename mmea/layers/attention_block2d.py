@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from ._checks import check_positive
 from ._norms import masked_norm
 
 __all__ = ['AttentionBlock2d']
+
+T = TypeVar('T')
 
 
 class AttentionBlock2d(nn.Module):
@@ -62,7 +65,7 @@ class AttentionBlock2d(nn.Module):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if out_channels is None:
             out_channels = in_channels
@@ -100,27 +103,29 @@ class AttentionBlock2d(nn.Module):
 
     def zero_init_module(self) -> nn.Module:
         """Return the module whose zero weights make :meth:`attend` zero."""
-        return self.out_proj
+        return self.out_proj  # type: ignore[return-value]
 
     def output_mask(self, mask: Tensor) -> Tensor:
         """Mark the valid outputs; a system with a stride overrides it."""
         return mask
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Initialise anew; a subclass does its own part first."""
-        if hasattr(self.norm, 'reset_parameters'):
-            self.norm.reset_parameters()
+        reset = getattr(self.norm, 'reset_parameters', None)
+        if reset is not None:
+            reset()
         if self.zero_init and self.residual:
             self.zero_output()
 
-    def zero_output(self):
+    def zero_output(self) -> None:
         """Set to zero what makes the normalised attention zero."""
-        affine = getattr(self.norm, 'weight', None) is not None
-        last = self.norm if affine else self.zero_init_module()
+        last = self.norm
+        if last is None or getattr(last, 'weight', None) is None:
+            last = self.zero_init_module()
         for param in last.parameters():
             nn.init.zeros_(param)
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself.
 
         Its Kaiming pass over all convolutions has just undone ours, the zero
@@ -171,13 +176,13 @@ class AttentionBlock2d(nn.Module):
             out = x + out
         return out if self.act is None else self.act(out)
 
-    def _checkpointed(self, function: Callable, *args):
+    def _checkpointed(self, function: Callable[..., T], *args: object) -> T:
         """Call; with ``with_cp``, again in the backward pass."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
 
-    def _check_mask(self, x: Tensor, mask: Tensor):
+    def _check_mask(self, x: Tensor, mask: Tensor) -> None:
         want = (x.shape[0], *x.shape[2:])
         if mask.dtype != torch.bool or mask.shape != want:
             raise ValueError(

@@ -46,7 +46,7 @@ class CaaMAttention(nn.Module):
         qkv_bias: bool = False,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         check_positive(embed_dims=embed_dims, num_heads=num_heads)
         if embed_dims % num_heads:
@@ -68,11 +68,11 @@ class CaaMAttention(nn.Module):
         self.out_proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         self.qkv_proj.reset_parameters()
         self.out_proj.reset_parameters()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 

@@ -41,16 +41,16 @@ class CaaMPair2d(nn.Module):
         in_channels: int,
         *,
         gate_layer: Callable[[int], nn.Module] | None = None,
-    ):
+    ) -> None:
         super().__init__()
         check_positive(in_channels=in_channels)
         self.in_channels = in_channels
         make = CBAMGate2d if gate_layer is None else gate_layer
         self.gate = make(in_channels)
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself."""
-        self.gate.init_weights()
+        self.gate.init_weights()  # type: ignore[operator]
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None

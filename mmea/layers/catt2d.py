@@ -73,7 +73,7 @@ class CATT2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -108,10 +108,11 @@ class CATT2d(AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         self.layer.reset_parameters()
-        if hasattr(self.in_sample, 'reset_parameters'):
-            self.in_sample.reset_parameters()
+        reset = getattr(self.in_sample, 'reset_parameters', None)
+        if reset is not None:
+            reset()
         nn.init.uniform_(self.dictionary, 0, 0.01)
         self.out_proj.reset_parameters()
         super().reset_parameters()

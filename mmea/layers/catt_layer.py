@@ -49,7 +49,7 @@ class CATTLayer(nn.Module):
         shared: bool = False,
         dropout: float = 0.0,
         norm_eps: float = 1e-12,
-    ):
+    ) -> None:
         super().__init__()
         check_positive(embed_dims=embed_dims, num_heads=num_heads)
         if feedforward_channels is None:
@@ -68,7 +68,7 @@ class CATTLayer(nn.Module):
         self.cross_path = _Path(*args)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
@@ -76,7 +76,7 @@ class CATTLayer(nn.Module):
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 
@@ -133,7 +133,7 @@ class _Path(nn.Module):
         feedforward_channels: int,
         dropout: float,
         norm_eps: float,
-    ):
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout

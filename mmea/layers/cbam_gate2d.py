@@ -63,7 +63,7 @@ class CBAMGate2d(AttentionBlock2d):
         residual: bool = False,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -91,7 +91,7 @@ class CBAMGate2d(AttentionBlock2d):
         self.token_norm = nn.BatchNorm2d(1, momentum=0.01)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         self.channel_fc1.reset_parameters()
         self.channel_fc2.reset_parameters()
         nn.init.kaiming_normal_(
@@ -109,7 +109,9 @@ class CBAMGate2d(AttentionBlock2d):
             gate = masked_norm(self.token_norm, tokens, mask)
         return x * channels * gate.sigmoid()
 
-    def _two_steps(self, x: Tensor, mask: Tensor | None):
+    def _two_steps(
+        self, x: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Return s_c, and s_t before its norm and sigmoid."""
         channels = self._channel_attention(x, mask)
         return channels, self._spatial_attention(x * channels)

@@ -66,7 +66,7 @@ class EfficientAttention2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -98,7 +98,7 @@ class EfficientAttention2d(AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for conv in (
             self.query_proj,
             self.key_proj,

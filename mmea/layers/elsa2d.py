@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ class ELSA2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -150,7 +151,7 @@ class ELSA2d(AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for conv in (
             self.qkv_proj,
             self.attn_conv,
@@ -203,7 +204,7 @@ class ELSA2d(AttentionBlock2d):
         factor = (self.ghost_head[0] ** self.lam).to(value.dtype)
         factor = factor.unflatten(0, (self.num_heads, -1))  # (h, D, K, K)
         value = F.pad(value, 4 * (self.kernel_size // 2,))
-        out = 0
+        out: Any = 0
         for row in range(self.kernel_size):
             args = (
                 value[..., row : row + attn.shape[2], :],

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmea.ops import external_attention, low_memory_block, low_rank_block
@@ -75,6 +77,9 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
     """
 
     _abbr_ = 'external_attention2d'
+    deployed_key: Tensor
+    deployed_value: Tensor
+    deployed_bias: Tensor | None
 
     def __init__(
         self,
@@ -89,7 +94,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -113,7 +118,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for conv in (self.in_proj, self.out_proj):
             conv.reset_parameters()  # the biases keep torch's default
             nn.init.normal_(conv.weight, std=(2 / conv.out_channels) ** 0.5)
@@ -169,16 +174,16 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
                 return '{} is no 1x1 convolution: {}', name, conv
         return None
 
-    def _norm_joins(self) -> bool:
+    def _joins(self, norm: nn.Module | None) -> TypeGuard[_BatchNorm | None]:
         """Tell whether the low-rank form computes the norm itself.
 
         Otherwise it is called as a module.
         """
-        if self.norm is None or self.deployed:
-            return self.norm is None
+        if norm is None or self.deployed:
+            return norm is None
         return (
-            _norms.is_plain(self.norm)
-            and not has_hooks(self.norm)
+            _norms.is_plain(norm)
+            and not has_hooks(norm)
             and self.out_proj.bias is None
         )
 
@@ -190,7 +195,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             )
         if not self.deployed and not self._use_low_rank(x[:, 0].numel()):
             return super().forward(x, mask)
-        if not self._norm_joins():
+        if not self._joins(self.norm):
             return self._forward(x, mask, self._attend_low_rank)
         if mask is not None:
             self._check_mask(x, mask)
@@ -220,7 +225,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         self,
         x: Tensor,
         mask: Tensor | None,
-        norm: nn.Module | None,
+        norm: _BatchNorm | None,
         *,
         residual: bool,
         relu: bool,
@@ -229,7 +234,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         with torch.autocast(x.device.type, enabled=False):
             key, value, bias, weight = self._fold(norm)
         group = None
-        if weight is not None:
+        if norm is not None and weight is not None:
             group = _norms.sync_group(norm)
             if group is None and x[:, 0].numel() == 1:
                 raise ValueError(
@@ -252,12 +257,12 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         if self.with_cp and torch.is_grad_enabled():
             block = partial(checkpoint, block, use_reentrant=False)
         out, stats = block(x.flatten(2), key, value, bias, weight)
-        if stats is not None:
+        if norm is not None and stats is not None:
             _norms.update_running(norm, stats)
         return out.unflatten(2, x.shape[2:])
 
     def _fold(
-        self, norm: nn.Module | None
+        self, norm: _BatchNorm | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Memories that meet the input itself, and what follows them.
 
@@ -296,7 +301,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         scale, shift = _norms.as_affine(norm, full)
         return key, value * scale, shift, None
 
-    def check_foldable(self):
+    def check_foldable(self) -> None:
         """Raise a ValueError if the layer cannot be folded exactly."""
         obstacle = None if self.deployed else self._obstacle()
         if obstacle is not None:
@@ -306,7 +311,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             )
 
     @torch.no_grad()
-    def switch_to_deploy(self):
+    def switch_to_deploy(self) -> None:
         """Fold the projections, and a batch norm, for good. In place.
 
         What is left are two S x C matrices and a bias, as buffers, for
@@ -321,13 +326,13 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             return
         self.check_foldable()
         self.eval()
-        joins = self._norm_joins() and not (
-            self.norm is not None and _norms.uses_batch(self.norm)
-        )
-        key, value, bias, _ = self._fold(self.norm if joins else None)
+        norm = self.norm
+        if not self._joins(norm) or norm is None or _norms.uses_batch(norm):
+            norm = None
+        key, value, bias, _ = self._fold(norm)
         for name in ('in_proj', 'out_proj', 'key_memory', 'value_memory'):
             delattr(self, name)
-        if joins:
+        if norm is not None:
             self.norm = None
         self.register_buffer('deployed_key', key)
         self.register_buffer('deployed_value', value)

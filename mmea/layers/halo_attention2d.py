@@ -90,7 +90,7 @@ class HaloAttention2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels=out_channels,
@@ -157,7 +157,7 @@ class HaloAttention2d(AttentionBlock2d):
     def zero_init_module(self) -> nn.Module:
         return self.value_proj if self.out_proj is None else self.out_proj
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for conv in (self.query_proj, self.key_proj, self.value_proj):
             nn.init.normal_(conv.weight, std=conv.in_channels**-0.5)
             if conv.bias is not None:

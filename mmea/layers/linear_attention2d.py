@@ -75,7 +75,7 @@ class LinearAttention2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -99,7 +99,7 @@ class LinearAttention2d(AttentionBlock2d):
         self.out_proj = _WeightedSum(2 if mode == 'dual' else 1)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for module in self.children():
             if isinstance(module, (nn.Conv2d, _WeightedSum)):
                 module.reset_parameters()
@@ -111,12 +111,12 @@ class LinearAttention2d(AttentionBlock2d):
         outs = []
         # Sums over all tokens, which half precision might not hold.
         if self.mode != 'channel':
-            tokens = [
+            query, key, value = (
                 _widen(proj(x))
                 for proj in (self.query_proj, self.key_proj, self.value_proj)
-            ]
+            )
             with torch.autocast(x.device.type, enabled=False):
-                outs.append(_read_pixels(*tokens, mask))
+                outs.append(_read_pixels(query, key, value, mask))
         if self.mode != 'position':
             with torch.autocast(x.device.type, enabled=False):
                 read = _read_channels_compat if self.compat else _read_channels
@@ -133,11 +133,11 @@ class LinearAttention2d(AttentionBlock2d):
 class _WeightedSum(nn.Module):
     """One number for each of some tensors."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.empty(number))
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         nn.init.ones_(self.gamma)
 
     def forward(self, tensors: list[Tensor]) -> Tensor:

@@ -70,6 +70,9 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
     biases and initialisation from the authors' EAMLP.
     """
 
+    key_bias: nn.Parameter | None
+    value_bias: nn.Parameter | None
+
     def __init__(
         self,
         embed_dims: int,
@@ -84,7 +87,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         dropout_layer: Callable[[], nn.Module] | None = None,
         batch_first: bool = False,
         form: str | None = None,
-    ):
+    ) -> None:
         super().__init__()
         check_positive(
             embed_dims=embed_dims,
@@ -128,7 +131,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for weight in (
             self.in_proj.weight,
             self.key_memory,
@@ -145,7 +148,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
             if bias is not None:
                 nn.init.zeros_(bias)
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 
@@ -186,7 +189,7 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         key_pos: Tensor | None = None,
         attn_mask: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
-        **kwargs,
+        **kwargs: object,
     ) -> Tensor:
         """``identity + dropout_layer(proj_drop(attention))``.
 
@@ -236,7 +239,15 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         identity = query if identity is None else identity
         return identity + self.dropout_layer(self.proj_drop(out))
 
-    def _check_call(self, query, key, value, query_pos, key_pos, attn_mask):
+    def _check_call(
+        self,
+        query: Tensor,
+        key: Tensor | None,
+        value: Tensor | None,
+        query_pos: Tensor | None,
+        key_pos: Tensor | None,
+        attn_mask: Tensor | None,
+    ) -> None:
         for name, given, own, tensor in (
             ('key', key, 'query', query),
             ('value', value, 'query', query),

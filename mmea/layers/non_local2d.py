@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ class NonLocal2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -100,7 +101,8 @@ class NonLocal2d(AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
+        module: Any
         for name, module in self.named_children():
             if name.endswith('_proj'):
                 nn.init.normal_(module.weight, std=0.01)
@@ -135,7 +137,9 @@ class NonLocal2d(AttentionBlock2d):
         out = value @ attn.mT  # (B, C', N)
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
-    def _weigh(self, query: Tensor, key: Tensor, mask: Tensor | None):
+    def _weigh(
+        self, query: Tensor, key: Tensor, mask: Tensor | None
+    ) -> Tensor:
         """Compute the N x N map, (B, N, Nk).
 
         Without a softmax, invalid keys keep a weight: their values are zero.

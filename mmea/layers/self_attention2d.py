@@ -60,7 +60,7 @@ class SelfAttention2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             norm_layer=norm_layer,
@@ -86,7 +86,7 @@ class SelfAttention2d(AttentionBlock2d):
         )
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         self.qkv_proj.reset_parameters()
         self.out_proj.reset_parameters()
         super().reset_parameters()

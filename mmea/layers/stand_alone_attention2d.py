@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,7 @@ class StandAloneAttention2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels=out_channels,
@@ -136,7 +137,7 @@ class StandAloneAttention2d(AttentionBlock2d):
     def zero_init_module(self) -> nn.Module:
         return self.value_proj
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for conv in (self.query_proj, self.key_proj, self.value_proj):
             nn.init.kaiming_normal_(
                 conv.weight, mode='fan_out', nonlinearity='relu'
@@ -205,7 +206,7 @@ class StandAloneAttention2d(AttentionBlock2d):
         # A square over the border is divided by what is inside. There is no
         # padding to count, but torch.compile (2.12) would divide the gradient
         # by all of the square.
-        args = dict(
+        args: dict[str, Any] = dict(
             kernel_size=self.stride, ceil_mode=True, count_include_pad=False
         )
         out = F.avg_pool2d(out, **args)
@@ -237,7 +238,7 @@ def _softmax(logits: Tensor) -> Tensor:
 def _sinusoids(x: Tensor) -> Tensor:
     """Sines and cosines of rows, and of columns: (C, H, W) for a map."""
     _, channels, height, width = x.shape
-    options = dict(
+    options: dict[str, Any] = dict(
         device=x.device, dtype=torch.promote_types(x.dtype, torch.float32)
     )
     codes = []

@@ -72,7 +72,7 @@ class StandAloneStem2d(AttentionBlock2d):
         residual: bool = True,
         zero_init: bool = True,
         with_cp: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels=out_channels,
@@ -112,7 +112,7 @@ class StandAloneStem2d(AttentionBlock2d):
     def zero_init_module(self) -> nn.Module:
         return self.value_proj
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for conv in (self.query_proj, self.key_proj, self.value_proj):
             # The value matrices are mixed: the fan out is that of one.
             nn.init.normal_(conv.weight, std=(2 / self.out_channels) ** 0.5)

@@ -16,13 +16,15 @@ __all__ = ['install']
 
 class _Finder:
     @staticmethod
-    def find_spec(name: str, path=None, target=None) -> ModuleSpec | None:
+    def find_spec(
+        name: str, path: object = None, target: object = None
+    ) -> ModuleSpec | None:
         if name != 'mmcv._ext':
             return None
         return spec_from_file_location(name, Path(__file__).parent / 'ext.py')
 
 
-def install():
+def install() -> None:
     """Offer ``mmcv._ext`` to ``import``; light, imports no torch.
 
     The finder is the last to be asked, so it never hides compiled ops.

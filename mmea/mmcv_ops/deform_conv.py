@@ -35,7 +35,13 @@ _MODULATED = itemgetter(
 )
 
 
-def _tensors(input, weight, offset, mask=None, bias=None) -> list[Tensor]:
+def _tensors(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> list[Tensor]:
     """In torchvision's order, which wants tensors for what is not there."""
     x = as_computable(input)
     if mask is None:
@@ -53,13 +59,19 @@ def deform_conv_forward(
     columns: Tensor,
     ones: Tensor,
     **geometry: int,
-):
+) -> None:
     """Fill ``output`` with the convolution."""
     tensors = _tensors(input, weight, offset)
     output.copy_(ops.deform_conv2d(*tensors, *_PLAIN(geometry), False))
 
 
-def _plain_gradients(input, weight, offset, grad_output, geometry):
+def _plain_gradients(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    geometry: dict[str, int],
+) -> tuple[Tensor, ...]:
     x, *others = _tensors(input, weight, offset)
     return ops._deform_conv2d_backward(
         grad_output.to(x), x, *others, *_PLAIN(geometry), False
@@ -75,7 +87,7 @@ def deform_conv_backward_input(
     weight: Tensor,
     columns: Tensor,
     **geometry: int,
-):
+) -> None:
     """Fill ``grad_input`` and ``grad_offset``."""
     grads = _plain_gradients(input, weight, offset, grad_output, geometry)
     grad_input.copy_(grads[0])
@@ -91,7 +103,7 @@ def deform_conv_backward_parameters(
     ones: Tensor,
     scale: float = 1,
     **geometry: int,
-):
+) -> None:
     """Fill ``grad_weight``, times ``scale``."""
     weight = grad_weight  # for its shape: its values do not matter here
     grads = _plain_gradients(input, weight, offset, grad_output, geometry)
@@ -109,7 +121,7 @@ def modulated_deform_conv_forward(
     columns: Tensor,
     with_bias: bool,
     **geometry: int,
-):
+) -> None:
     """Fill ``output`` with the convolution of samples times ``mask``."""
     tensors = _tensors(
         input, weight, offset, mask, bias if with_bias else None
@@ -133,7 +145,7 @@ def modulated_deform_conv_backward(
     grad_output: Tensor,
     with_bias: bool,
     **geometry: int,
-):
+) -> None:
     """Fill the five gradients."""
     x, *others = _tensors(input, weight, offset, mask)
     grads = ops._deform_conv2d_backward(

@@ -7,7 +7,9 @@ the compiled ones. Under every other name there is a function that raises
 
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing import parent_process
+from typing import NoReturn
 
 import torch
 
@@ -72,7 +74,7 @@ def get_compiling_cuda_version() -> str:
     return torch.version.cuda or 'not available'
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Callable[..., NoReturn]:
     if name.startswith('__'):
         raise AttributeError(name)
     return missing_op(name)

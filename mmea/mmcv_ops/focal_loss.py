@@ -23,7 +23,9 @@ def _class_weights(weight: Tensor, target: Tensor, size: int) -> Tensor:
     return torch.cat([weight, weight.new_ones(1)])[target.clamp(max=size)]
 
 
-def _sigmoid_parts(input: Tensor, target: Tensor, weight: Tensor, alpha):
+def _sigmoid_parts(
+    input: Tensor, target: Tensor, weight: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Probabilities, whether positive, and the factor of each logit."""
     x = input if input.dtype == torch.float64 else input.float()
     positive = target[:, None] == torch.arange(
@@ -41,7 +43,7 @@ def sigmoid_focal_loss_forward(
     output: Tensor,
     gamma: float,
     alpha: float,
-):
+) -> None:
     """Fill ``output`` (N, C) with the loss of every logit.
 
     Args:
@@ -65,7 +67,7 @@ def sigmoid_focal_loss_backward(
     grad_input: Tensor,
     gamma: float,
     alpha: float,
-):
+) -> None:
     """Fill ``grad_input`` (N, C) with the derivative of each loss."""
     p, positive, factor = _sigmoid_parts(input, target, weight, alpha)
     grad = torch.where(
@@ -76,7 +78,9 @@ def sigmoid_focal_loss_backward(
     grad_input.copy_(-factor * grad)
 
 
-def _softmax_parts(softmax: Tensor, target: Tensor, weight: Tensor, alpha):
+def _softmax_parts(
+    softmax: Tensor, target: Tensor, weight: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Probability of the right class and factor of each sample."""
     p = softmax if softmax.dtype == torch.float64 else softmax.float()
     right = p.gather(1, target.clamp(min=0)[:, None])[:, 0]
@@ -91,7 +95,7 @@ def softmax_focal_loss_forward(
     output: Tensor,
     gamma: float,
     alpha: float,
-):
+) -> None:
     """Fill ``output`` (N,) with the loss of every sample.
 
     Args:
@@ -113,7 +117,7 @@ def softmax_focal_loss_backward(
     grad_input: Tensor,
     gamma: float,
     alpha: float,
-):
+) -> None:
     """Fill ``grad_input`` (N, C): derivatives by the logits."""
     p, right, factor = _softmax_parts(input, target, weight, alpha)
     rest = 1 - right

@@ -1,8 +1,10 @@
 """What an op that nobody covers does when it is called."""
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import packages_distributions, version
 from types import FrameType
+from typing import NoReturn
 
 from torch import nn
 
@@ -15,10 +17,10 @@ class MissingOp(UserError, NotImplementedError):
     """An op of mmcv that needs to be compiled was called."""
 
 
-def missing_op(name: str):
+def missing_op(name: str) -> Callable[..., NoReturn]:
     """Make a function that raises :class:`MissingOp` for the op ``name``."""
 
-    def op(*args, **kwargs):
+    def op(*args: object, **kwargs: object) -> NoReturn:
         package = packages_distributions().get('mmcv', ['mmcv'])[0]
         raise MissingOp(
             f"mmcv's op {name}, which {_asking(sys._getframe(1))} calls, is "

@@ -54,7 +54,7 @@ def ms_deform_attn_backward(
     grad_sampling_loc: Tensor,
     grad_attn_weight: Tensor,
     im2col_step: int,
-):
+) -> None:
     """Fill the three gradients; the rest as in the forward pass."""
     inputs = [
         t.detach().requires_grad_()
@@ -65,7 +65,8 @@ def ms_deform_attn_backward(
             inputs[0],
             value_spatial_shapes,
             value_level_start_index,
-            *inputs[1:],
+            inputs[1],
+            inputs[2],
             im2col_step,
         )
     grads = torch.autograd.grad(output, inputs, grad_output)

@@ -68,7 +68,7 @@ def softnms(
     """
     rest, scores = boxes.clone(), scores.clone()
     inds = torch.arange(len(boxes))
-    kept = []
+    kept: list[Tensor] = []
     while len(inds):
         # mmcv swaps the best box with the first and fills a gap with the
         # last; the order decides between equal scores.

@@ -8,7 +8,16 @@ __all__ = ['psamask_backward', 'psamask_forward']
 COLLECT = 0  # psa_type; 1 is to distribute
 
 
-def _places(psa_type, h, w, h_mask, w_mask, half_h, half_w, device):
+def _places(
+    psa_type: int,
+    h: int,
+    w: int,
+    h_mask: int,
+    w_mask: int,
+    half_h: int,
+    half_w: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
     """Index pairs of an entry in the input and in the output.
 
     The input holds, for every pixel, a window of masks around it; the output
@@ -38,7 +47,7 @@ def psamask_forward(
     w_mask: int,
     half_h_mask: int,
     half_w_mask: int,
-):
+) -> None:
     """Fill ``output``, zeros so far.
 
     Args:
@@ -62,7 +71,7 @@ def psamask_backward(
     w_mask: int,
     half_h_mask: int,
     half_w_mask: int,
-):
+) -> None:
     """Fill ``grad_input``, zeros so far; the rest as in the forward pass."""
     geometry = (h_feature, w_feature, h_mask, w_mask, half_h_mask, half_w_mask)
     source, target = _places(psa_type, *geometry, grad_output.device)

@@ -1,6 +1,7 @@
 """RoIAlign: by torchvision for the average, in plain torch for the maximum."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ def roi_align_forward(
     sampling_ratio: int,
     pool_mode: int,
     aligned: bool,
-):
+) -> None:
     """Pool regions of maps by bilinear samples.
 
     Args:
@@ -68,7 +69,13 @@ def roi_align_forward(
         argmax_x[i][found] = xs[column, where % xs.shape[1]][found].to(output)
 
 
-def _grid(roi, size, scale, sampling_ratio, aligned) -> list[Tensor]:
+def _grid(
+    roi: Tensor,
+    size: tuple[int, int],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> list[Tensor]:
     """Place a region's samples: y (height, samples), x (width, samples)."""
     corners = roi[1:] * scale - (0.5 if aligned else 0)
     axes = []
@@ -84,7 +91,9 @@ def _grid(roi, size, scale, sampling_ratio, aligned) -> list[Tensor]:
     return axes
 
 
-def _neighbours(at: Tensor, size: int):
+def _neighbours(
+    at: Tensor, size: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Both pixels beside a coordinate, their weights; zero outside."""
     inside = (at >= -1) & (at <= size)
     at = at.clamp(0, size - 1)
@@ -99,11 +108,12 @@ def _sample(x: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
     """Sample (C, H, W) at a grid of coordinates: (C, len(ys), len(xs))."""
     rows, row_weights = _neighbours(ys, x.shape[1])
     columns, column_weights = _neighbours(xs, x.shape[2])
-    return sum(
+    total: Any = sum(
         wy[:, None] * wx * x[:, row][:, :, column]
         for row, wy in zip(rows, row_weights)
         for column, wx in zip(columns, column_weights)
     )
+    return total
 
 
 def roi_align_backward(
@@ -118,7 +128,7 @@ def roi_align_backward(
     sampling_ratio: int,
     pool_mode: int,
     aligned: bool,
-):
+) -> None:
     """Fill ``grad_input``, zeros so far; the rest as in the forward pass."""
     b, c, h, w = grad_input.shape
     grad = as_computable(grad_output)

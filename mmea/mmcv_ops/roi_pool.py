@@ -14,7 +14,7 @@ def roi_pool_forward(
     pooled_height: int,
     pooled_width: int,
     spatial_scale: float,
-):
+) -> None:
     """Take the maximum of each cell of regions.
 
     Args:
@@ -52,7 +52,9 @@ def roi_pool_forward(
         argmax[i] = torch.where(some, best, -1).int()
 
 
-def _pixels(start: Tensor, end: Tensor, cells: int, size: int):
+def _pixels(
+    start: Tensor, end: Tensor, cells: int, size: int
+) -> tuple[Tensor, Tensor]:
     """Index each cell's pixels, and tell whether it has any.
 
     A cell with fewer pixels than another repeats its last one, which leaves
@@ -76,7 +78,7 @@ def roi_pool_backward(
     pooled_height: int,
     pooled_width: int,
     spatial_scale: float,
-):
+) -> None:
     """Fill ``grad_input``, zeros so far; the rest as in the forward pass."""
     c, h, w = grad_input.shape[1:]
     image = rois[:, 0].long().view(-1, 1, 1, 1)

@@ -1,5 +1,7 @@
 """torchvision's operators, or one clear error."""
 
+from typing import Any
+
 import torch
 
 __all__ = ['ops']
@@ -12,7 +14,7 @@ def _matching(release: str) -> str:
     return f'==0.{int(minor) + 15}.{patch}' if major == '2' else ''
 
 
-def _load():
+def _load() -> Any:
     try:
         import torchvision  # noqa: F401
     except Exception as error:

@@ -95,7 +95,8 @@ def low_rank_forward(
     attn = double_norm(logits, eps=eps, mask=mask)  # (B, S, N)
     value = value_memory.to(full).t()  # (C_v, S)
     shift = None if bias is None else bias.to(full)[:, None]  # (C_v, 1)
-    stats, saved = None, ()
+    stats: BatchStats | None = None
+    saved: tuple[Tensor, ...] = ()
     if weight is not None:
         if mask is None:
             count = attn.new_full((), batch * num_tokens)

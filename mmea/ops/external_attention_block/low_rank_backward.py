@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -62,8 +64,15 @@ def low_memory_block(
 class _LowMemory(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, tokens, key_memory, value_memory, bias, weight, mask, options
-    ):
+        ctx: Any,
+        tokens: Tensor,
+        key_memory: Tensor,
+        value_memory: Tensor,
+        bias: Tensor | None,
+        weight: Tensor | None,
+        mask: Tensor | None,
+        options: dict[str, Any],
+    ) -> tuple[Tensor, ...]:
         ctx.options = options
         ctx.dtype = compute_dtype(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
@@ -93,14 +102,18 @@ class _LowMemory(torch.autograd.Function):
         return out, *stats
 
     @staticmethod
-    def backward(ctx, grad, *_):
+    def backward(
+        ctx: Any, grad: Tensor, *_: None
+    ) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, grad)
         with torch.autocast(grad.device.type, enabled=False):
             return _backward(ctx, grad)
 
 
-def _differentiable_backward(ctx, grad):
+def _differentiable_backward(
+    ctx: Any, grad: Tensor
+) -> tuple[Tensor | None, ...]:
     """For a second derivative: the first one, made by autograd."""
     inputs = ctx.saved_tensors[:5]
     mask = ctx.saved_tensors[5]
@@ -117,7 +130,7 @@ def _differentiable_backward(ctx, grad):
     )
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Section by section the reverse of :func:`low_rank_forward`."""
     options = ctx.options
     (
@@ -209,13 +222,13 @@ def _backward(ctx, grad):
         dkey.to(key_memory.dtype),
         dvalue.t().to(value_memory.dtype),
         None if bias is None else dshift.to(bias.dtype),
-        None if weight is None else dweight.to(weight.dtype),
+        None if dweight is None else dweight.to(weight.dtype),
         None,
         None,
     )
 
 
-def _token_softmax(logits, mask):
+def _token_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         logits = logits.masked_fill(
             ~mask[:, None], torch.finfo(logits.dtype).min / 2

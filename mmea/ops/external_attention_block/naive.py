@@ -20,7 +20,7 @@ class BatchStats(NamedTuple):
 
     mean: Tensor
     var: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # it hides tuple.count
 
 
 def external_attention_block(
