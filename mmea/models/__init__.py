@@ -33,7 +33,7 @@ try:
     from .data_preprocessors.seg_data_preprocessor import SegDataPreProcessor
     from .decode_heads import EAFPNHead, EAHead
 except ImportError as error:
-    EAFPNHead, EAHead, SegDataPreProcessor = register_missing(
+    EAFPNHead, EAHead, SegDataPreProcessor = register_missing(  # type: ignore[misc, assignment]
         MODELS, ['EAFPNHead', 'EAHead', 'SegDataPreProcessor'], 'mmseg', error
     )
 
@@ -43,7 +43,7 @@ try:
     from .necks.ea_bfp import EABFP
     from .roi_heads.ea_mask_head import EAMaskHead
 except ImportError as error:
-    DetDataPreprocessor, EABFP, EAMaskHead, EARetinaHead = register_missing(
+    DetDataPreprocessor, EABFP, EAMaskHead, EARetinaHead = register_missing(  # type: ignore[misc, assignment]
         MODELS,
         ['DetDataPreprocessor', 'EABFP', 'EAMaskHead', 'EARetinaHead'],
         'mmdet',

@@ -1,6 +1,7 @@
 import difflib
 import inspect
 import logging
+from collections.abc import Iterable
 
 from mmengine.logging import print_log
 from torch import nn
@@ -126,7 +127,7 @@ def _arguments(cls: type) -> set[str]:
     for base in cls.__mro__:
         if '__init__' not in vars(base):
             continue
-        params = inspect.signature(base.__init__).parameters.values()
+        params = inspect.signature(vars(base)['__init__']).parameters.values()
         names |= {
             p.name
             for p in params
@@ -138,6 +139,6 @@ def _arguments(cls: type) -> set[str]:
     return names - {'self', 'norm_layer', 'act_layer'}
 
 
-def _suggest(name: str, known) -> str:
+def _suggest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f' (did you mean {close[0]!r}?)' if close else ''

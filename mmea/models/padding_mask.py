@@ -19,7 +19,8 @@ from torch import Tensor
 
 __all__ = ['current_mask', 'note_sizes']
 
-_note: tuple | None = None  # the batch, weakly, and its images' sizes
+# The batch, weakly, and its images' sizes.
+_note: tuple[weakref.ref[Tensor], list[tuple[int, int]]] | None = None
 
 
 def note_sizes(
@@ -35,8 +36,10 @@ def note_sizes(
     """
     global _note
     whole = tuple(batch.shape[-2:])
-    padded = sizes is not None and any(tuple(s[:2]) != whole for s in sizes)
-    _note = (weakref.ref(batch), list(sizes)) if padded else None
+    if sizes is not None and any(tuple(s[:2]) != whole for s in sizes):
+        _note = weakref.ref(batch), list(sizes)
+    else:
+        _note = None
 
 
 def current_mask(x: Tensor) -> Tensor | None:

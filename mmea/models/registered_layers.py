@@ -10,7 +10,7 @@ A ``build_func`` of the registry could do the first, but mmcv's
 """
 
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmcv.cnn.bricks.drop import build_dropout
@@ -45,7 +45,7 @@ __all__ = [
 Layer = TypeVar('Layer', bound=nn.Module)
 
 
-class _Registered:
+class _Registered(layers.AttentionBlock2d):
     """Turn ``norm_cfg`` and ``act_cfg`` into layers; ask for the mask."""
 
     #: Whether the maps are those of the batch, padding included.
@@ -57,8 +57,8 @@ class _Registered:
         *,
         norm_cfg: dict | None = None,
         act_cfg: dict | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if norm_cfg is not None:
             kwargs['norm_layer'] = partial(_build_norm, norm_cfg)
         if act_cfg is not None:
@@ -106,7 +106,7 @@ CATTLayer = MODELS.register_module(module=layers.CATTLayer)
 class CaaMPair2d(layers.CaaMPair2d):
     """:class:`mmea.layers.CaaMPair2d`; ``gate`` is the config of a layer."""
 
-    def __init__(self, in_channels: int, *, gate: dict | None = None):
+    def __init__(self, in_channels: int, *, gate: dict | None = None) -> None:
         make = None if gate is None else partial(build_attention, gate)
         super().__init__(in_channels, gate_layer=make)
 
@@ -116,8 +116,8 @@ class CATT2d(_Registered, layers.CATT2d):
     """:class:`mmea.layers.CATT2d`; ``in_sample`` is the config of a layer."""
 
     def __init__(
-        self, in_channels: int, *, in_sample: dict | None = None, **kwargs
-    ):
+        self, in_channels: int, *, in_sample: dict | None = None, **kwargs: Any
+    ) -> None:
         if in_sample is not None:
             kwargs['in_sample'] = partial(build_attention, in_sample)
         super().__init__(in_channels, **kwargs)
@@ -139,14 +139,14 @@ class MultiheadExternalAttention(layers.MultiheadExternalAttention):
         *,
         dropout_layer: dict | None = None,
         init_cfg: dict | list | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if dropout_layer is not None:
             kwargs['dropout_layer'] = partial(build_dropout, dropout_layer)
         super().__init__(embed_dims, num_heads, **kwargs)
         self.init_cfg = init_cfg
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         super().init_weights()
         if self.init_cfg is not None:
             initialize(self, self.init_cfg)

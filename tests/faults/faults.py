@@ -384,8 +384,8 @@ FAULTS = [
     Fault(
         'mask-of-the-batch-before',
         'mmea.models.padding_mask.note_sizes',
-        'if padded else None',
-        'if padded else _note',
+        '_note = None',
+        'pass',
         'tests/models/test_padding_mask.py',
     ),
     Fault(

@@ -1,14 +1,20 @@
 import inspect
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from mmea.registry import MODELS
 
+if TYPE_CHECKING:  # what it is mixed in front of
+    from mmengine.model import BaseModule as _Base
+else:
+    _Base = object
+
 __all__ = ['DynamicBackbone']
 
 
-class DynamicBackbone:
+class DynamicBackbone(_Base):
     """A backbone built on one of the stack, which its config names.
 
     A subclass is mixed in front of the class that ``base`` names, so that the
@@ -26,12 +32,12 @@ class DynamicBackbone:
 
     default_base: str
 
-    def __new__(cls, *, base: str | None = None, **kwargs):
+    def __new__(cls, *, base: str | None = None, **kwargs: Any) -> Any:
         if not issubclass(cls, nn.Module):
-            cls = _mix(cls, _find(base or cls.default_base))
+            cls = _mix(cls, _find(base or cls.default_base))  # type: ignore[arg-type]
         return super().__new__(cls)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # A pickle names both classes, for theirs has no place in a module.
         return _restore, type(self).__bases__, self.__dict__
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ class EAMLP(BaseModule):
         out_type: str = 'featmap',
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         super().__init__(init_cfg)
         sizes = ARCHS.get(arch) if isinstance(arch, str) else dict(arch)
         if sizes is None or sizes.keys() != ARCHS['7'].keys():
@@ -144,7 +145,7 @@ class EAMLP(BaseModule):
             self.norm.requires_grad_(False)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -155,7 +156,7 @@ class EAMLP(BaseModule):
                 module.reset_parameters()
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         # A second call must not undo what init_cfg has loaded.
         if not self.is_init:
             self.reset_parameters()
@@ -178,7 +179,7 @@ class EAMLP(BaseModule):
                 )
         return tuple(outs)
 
-    def _run(self, module: nn.Module, x: Tensor):
+    def _run(self, module: nn.Module, x: Tensor) -> Any:
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(module, x, use_reentrant=False)
         return module(x)
@@ -207,7 +208,7 @@ class _Block(nn.Module):
         expansion: int,
         drop_rate: float,
         drop_path_rate: float,
-    ):
+    ) -> None:
         super().__init__()
         drop_path = dict(type='DropPath', drop_prob=drop_path_rate)
         self.norm1 = nn.LayerNorm(embed_dims)

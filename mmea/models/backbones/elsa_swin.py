@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -68,18 +69,18 @@ class ELSASwin(DynamicBackbone):
         group_width: int | None = None,
         kernel_size: int = 7,
         base: str | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if arch not in _ARCHS:
             raise ValueError(
                 f'arch must be one of {", ".join(_ARCHS)}, got {arch=}'
             )
-        sizes = (embed_dims, depths, num_heads, group_width)
-        embed_dims, depths, num_heads, group_width = (
-            default if size is None else size
-            for size, default in zip(sizes, _ARCHS[arch])
-        )
-        settings = dict(
+        own_dims, own_depths, own_heads, own_width = _ARCHS[arch]
+        embed_dims = own_dims if embed_dims is None else embed_dims
+        depths = own_depths if depths is None else depths
+        num_heads = own_heads if num_heads is None else num_heads
+        group_width = own_width if group_width is None else group_width
+        settings: dict[str, Any] = dict(
             embed_dims=embed_dims, depths=depths, num_heads=num_heads
         )
         if hasattr(self, 'arch_zoo'):  # mmpretrain takes them together
@@ -106,13 +107,13 @@ class ELSASwin(DynamicBackbone):
 class _TokenAttention(BaseModule):
     """A dense layer in the place of a Swin block's attention."""
 
-    def __init__(self, attention: nn.Module, drop: nn.Module):
+    def __init__(self, attention: nn.Module, drop: nn.Module) -> None:
         super().__init__()
-        self.elsa = attention
+        self.elsa: Any = attention
         self.drop = drop
         self.init_weights()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         self.elsa.init_weights()
         # A linear layer, as those of the Swin.
         nn.init.trunc_normal_(self.elsa.out_proj.weight, std=0.02)

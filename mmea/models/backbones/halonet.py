@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, Sequential
@@ -104,7 +105,7 @@ class HaloNet(BaseModule):
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         if init_cfg is None:
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
@@ -166,7 +167,7 @@ class HaloNet(BaseModule):
         for i, (depth, heads) in enumerate(zip(depths, _NUM_HEADS)):
             width = base_channels * 2**i
             local = i >= stages.index(from_stage)
-            settings = dict(
+            settings: dict[str, Any] = dict(
                 value_channels=int(width * value_ratio),
                 out_channels=int(width * out_ratio),
                 attention=(
@@ -205,7 +206,7 @@ class HaloNet(BaseModule):
                 outs.append(x)
         return tuple(outs)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> 'HaloNet':
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -214,7 +215,7 @@ class HaloNet(BaseModule):
                     module.eval()
         return self
 
-    def _freeze_stages(self):
+    def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
             return
         names = ['conv1', 'bn1', *self.res_layers[: self.frozen_stages]]
@@ -239,7 +240,7 @@ class _Bottleneck(BaseModule):
         norm_cfg: dict,
         act_cfg: dict,
         with_cp: bool,
-    ):
+    ) -> None:
         super().__init__(
             init_cfg=dict(
                 type='Constant',

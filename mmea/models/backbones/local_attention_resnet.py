@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmengine.model import Sequential
 from torch import nn
 
@@ -53,6 +55,7 @@ class LocalAttentionResNet(DynamicBackbone):
     """
 
     default_base = 'ResNet'
+    conv1: Any
 
     def __init__(
         self,
@@ -62,8 +65,8 @@ class LocalAttentionResNet(DynamicBackbone):
         from_stage: str = 'C4',
         attention_stem: bool = False,
         base: str | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(depth=depth, **kwargs)
         layers = getattr(self, 'res_layers', [])
         stages = {f'C{i + 2}': name for i, name in enumerate(layers)}
@@ -91,7 +94,7 @@ class LocalAttentionResNet(DynamicBackbone):
             **settings,
         }
 
-    def _replace_stem(self):
+    def _replace_stem(self) -> None:
         if self.deep_stem:
             raise ValueError(
                 'attention_stem=True replaces one 7x7 convolution, but '
@@ -108,7 +111,7 @@ class LocalAttentionResNet(DynamicBackbone):
         self.maxpool = nn.MaxPool2d(size, size, ceil_mode=True)
 
 
-def _replace_convs(block: nn.Module, attention: dict):
+def _replace_convs(block: nn.Module, attention: dict) -> None:
     convs = {
         name: conv
         for name, conv in block.named_children()

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -50,8 +51,8 @@ class StageAttentionResNet(DynamicBackbone):
         base: str | None = None,
         after: Sequence[str] = ('C4',),
         attention: dict = dict(type='mmea.ExternalAttention2d'),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         layers = getattr(self, 'res_layers', None)
         if not layers:
@@ -70,7 +71,7 @@ class StageAttentionResNet(DynamicBackbone):
             block = build_attention(attention, _width(stage[-1]))
             stage.add_module('attention', block)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> 'StageAttentionResNet':
         blocks = [getattr(self, name).attention for name in self.after]
         trained = [[p.requires_grad for p in b.parameters()] for b in blocks]
         # Freezes whole stages and puts every batch norm into eval mode.

@@ -47,7 +47,7 @@ class TokensToToken(nn.Module):
         *,
         token_dims: int = 64,
         drop_rate: float = 0.1,
-    ):
+    ) -> None:
         super().__init__()
         widths = [
             channels * kernel**2
@@ -99,7 +99,7 @@ class TokenLayer(nn.Module):
         num_slots: int = 128,
         eps: float = 1e-9,
         drop_rate: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.eps = eps
         self.norm1 = nn.LayerNorm(in_channels)
@@ -114,7 +114,7 @@ class TokenLayer(nn.Module):
         self.ffn = FFN(channels, channels, act_cfg=dict(type='GELU'))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Of the memories: two that start alike, as published."""
         nn.init.trunc_normal_(self.key_memory, std=0.02)
         with torch.no_grad():

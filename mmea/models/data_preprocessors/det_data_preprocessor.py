@@ -17,7 +17,9 @@ class DetDataPreprocessor(PaddingMaskMixin, _DetDataPreprocessor):
         args, kwargs: Of mmdet's DetDataPreprocessor.
     """
 
-    def valid_sizes(self, data, sizes):
+    def valid_sizes(
+        self, data: dict, sizes: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
         # A batch augmentation that resizes has changed img_shape with it.
         samples = data.get('data_samples') or [None] * len(sizes)
         return [

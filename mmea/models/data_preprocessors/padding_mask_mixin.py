@@ -1,7 +1,11 @@
+from typing import Any
+
+from mmengine.model import BaseDataPreprocessor
+
 from mmea.models.padding_mask import note_sizes
 
 
-class PaddingMaskMixin:
+class PaddingMaskMixin(BaseDataPreprocessor):
     """Added to a data preprocessor: note which part of a batch is image.
 
     Args:
@@ -9,7 +13,9 @@ class PaddingMaskMixin:
             attention, as published. Default: True.
     """
 
-    def __init__(self, *args, padding_mask: bool = True, **kwargs):
+    def __init__(
+        self, *args: Any, padding_mask: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.padding_mask = padding_mask
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmseg.models.decode_heads import FPNHead
 from torch import Tensor
 
@@ -15,7 +17,7 @@ class EAFPNHead(FPNHead):
     quadratic attention does not fit.
 
     Args:
-        feature_strides (tuple[int]): Strides of the input maps.
+        feature_strides (tuple[int, ...]): Strides of the input maps.
         attention (dict): Config of the attention.
             Default: ``dict(type='mmea.ExternalAttention2d')``.
         kwargs: Of mmseg's FPNHead.
@@ -30,8 +32,8 @@ class EAFPNHead(FPNHead):
         feature_strides: tuple[int, ...],
         *,
         attention: dict = dict(type='mmea.ExternalAttention2d'),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(feature_strides, **kwargs)
         self.attention = build_attention(attention, self.channels)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
@@ -37,8 +39,8 @@ class EAHead(BaseDecodeHead):
         mid_channels: int = 256,
         *,
         attention: dict = dict(type='mmea.ExternalAttention2d'),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         # To the base class, channels is what the classifier sees.
         super().__init__(in_channels, mid_channels, **kwargs)
         conv = dict(

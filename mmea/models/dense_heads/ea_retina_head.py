@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.models.dense_heads import RetinaHead
 
 from mmea.models.build_attention import build_attention
@@ -25,21 +27,21 @@ class EARetinaHead(RetinaHead):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         attention: dict = dict(type='mmea.ExternalAttention2d'),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         self.attention = attention  # _init_layers is called by the parent
         super().__init__(*args, **kwargs)
 
-    def _init_layers(self):
+    def _init_layers(self) -> None:
         super()._init_layers()
         width = self.feat_channels if self.stacked_convs else self.in_channels
         # The parent runs through each tower in order.
         for tower in (self.cls_convs, self.reg_convs):
             tower.append(build_attention(self.attention, width))
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         super().init_weights()
         if self.attention is None:
             return

@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.models.necks import BFP
 from torch import nn
 
@@ -35,8 +37,8 @@ class EABFP(BFP):
         num_levels: int,
         *,
         attention: dict = dict(type='mmea.ExternalAttention2d'),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if kwargs.pop('refine_type', None) is not None:
             raise ValueError(
                 'refine_type is what attention stands for in EABFP; leave it '

@@ -44,7 +44,7 @@ class EANeck(BaseModule):
         share: bool = False,
         attention: dict = dict(type='mmea.ExternalAttention2d'),
         init_cfg: dict | None = None,
-    ):
+    ) -> None:
         super().__init__(init_cfg)
         if not isinstance(in_channels, Sequence) or not in_channels:
             raise ValueError(

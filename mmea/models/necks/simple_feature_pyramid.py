@@ -49,7 +49,7 @@ class SimpleFeaturePyramid(BaseModule):
         strides: Sequence[int] = (4, 8, 16, 32),
         norm_cfg: dict = dict(type='GN', num_groups=32),
         init_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         super().__init__(init_cfg)
         if in_channels < 1 or in_channels % 4:
             raise ValueError(

@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 
 from mmea.models.build_attention import build_attention
@@ -25,10 +27,10 @@ class EAMaskHead(FCNMaskHead):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         attention: dict = dict(type='mmea.ExternalAttention2d'),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         width = self.conv_out_channels if self.num_convs else self.in_channels
         # The parent runs through its convolutions in order.
