@@ -21,7 +21,7 @@ COMMANDS = {
 }
 
 
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     """Run one command: ``mmea COMMAND [arguments]``."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']
     if name in COMMANDS:

@@ -9,7 +9,7 @@ __all__ = ['main']
 
 
 @command
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog='mmea coco-to-masks',
         description='Turn COCO annotations into label PNGs for semantic '

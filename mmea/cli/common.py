@@ -5,8 +5,13 @@ import functools
 import gc
 import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from mmea.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = ['DictAction', 'command', 'load_config', 'make_parser']
 
@@ -14,7 +19,13 @@ __all__ = ['DictAction', 'command', 'load_config', 'make_parser']
 class DictAction(argparse.Action):
     """mmengine's action of the same name, imported when it is needed."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         from mmengine.config import DictAction as Action
 
         action = Action(self.option_strings, self.dest, nargs=self.nargs)
@@ -71,7 +82,7 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(args: argparse.Namespace):
+def load_config(args: argparse.Namespace) -> 'Config':
     """Load the config that the arguments of :func:`make_parser` name."""
     from mmea.engine.config import load_config as load
 
@@ -87,14 +98,14 @@ def load_config(args: argparse.Namespace):
     return cfg
 
 
-def command(main):
+def command(main: Callable[..., None]) -> Callable[..., None]:
     """Print a UserError as one line and exit with 1.
 
     With ``MMEA_TRACEBACK=1`` in the environment its traceback is shown.
     """
 
     @functools.wraps(main)
-    def wrapped(argv: list[str] | None = None):
+    def wrapped(argv: list[str] | None = None) -> None:
         # custom_imports of a config find the modules of the project that it
         # is launched from, also by tools/train.py.
         sys.path.insert(0, os.getcwd())
@@ -111,7 +122,7 @@ def command(main):
     return wrapped
 
 
-def _distributed():
+def _distributed() -> Any:
     """torch.distributed, if a process group was joined."""
     torch = sys.modules.get('torch')
     if torch and torch.distributed.is_initialized():
@@ -119,13 +130,13 @@ def _distributed():
     return None
 
 
-def _wait_for_all():
+def _wait_for_all() -> None:
     # No process leaves the group while another still writes.
     if group := _distributed():
         group.barrier()
 
 
-def _leave_group():
+def _leave_group() -> None:
     if group := _distributed():
         # A model in DDP holds the group; it must go first, or gloo may abort
         # the process while the interpreter ends.

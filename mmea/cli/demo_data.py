@@ -9,7 +9,7 @@ __all__ = ['main']
 
 
 @command
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog='mmea demo-data',
         description='Write a small demo data set in a real layout.',

@@ -1,9 +1,13 @@
 """``mmea test CONFIG CHECKPOINT``: evaluate a model."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmea.cli.common import command, load_config, make_parser
 from mmea.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = ['main']
 
@@ -12,7 +16,7 @@ DUMPS = dict(mmdet='DumpDetResults', mmpretrain='DumpResults')
 
 
 @command
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     parser = make_parser(
         'mmea test', 'Evaluate a model of mmseg, mmdet or mmpretrain'
     )
@@ -65,7 +69,7 @@ def main(argv: list[str] | None = None):
     runner.test()
 
 
-def _use_tta(cfg):
+def _use_tta(cfg: 'Config') -> None:
     if not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
         raise UserError(
             f'--tta needs the keys tta_model and tta_pipeline in '
@@ -75,7 +79,7 @@ def _use_tta(cfg):
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
 
 
-def _write_predictions(cfg, out: str):
+def _write_predictions(cfg: 'Config', out: str) -> None:
     scope = cfg.default_scope
     if scope not in DUMPS:
         cfg.test_evaluator['output_dir'] = out
@@ -91,7 +95,7 @@ def _write_predictions(cfg, out: str):
     ]
 
 
-def _draw_predictions(cfg, show_dir: str):
+def _draw_predictions(cfg: 'Config', show_dir: str) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if not hook:
         raise UserError(

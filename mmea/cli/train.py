@@ -1,13 +1,18 @@
 """``mmea train CONFIG``: train a model."""
 
+from typing import TYPE_CHECKING
+
 from mmea.cli.common import command, load_config, make_parser
 from mmea.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = ['main']
 
 
 @command
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     parser = make_parser(
         'mmea train', 'Train a model of mmseg, mmdet or mmpretrain'
     )
@@ -46,7 +51,7 @@ def main(argv: list[str] | None = None):
     runner.train()
 
 
-def _use_amp(cfg):
+def _use_amp(cfg: 'Config') -> None:
     from mmengine.device import get_device
 
     wrapper = cfg.optim_wrapper
@@ -65,7 +70,7 @@ def _use_amp(cfg):
         wrapper.loss_scale = 'dynamic'
 
 
-def _resume(cfg, resume: str):
+def _resume(cfg: 'Config', resume: str) -> None:
     from mmea.engine.checkpoint import find_checkpoint
 
     cfg.resume = True

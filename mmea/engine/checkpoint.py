@@ -12,6 +12,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ _ATTRIBUTES = {
 }
 
 
-def _attribute(owner: type, name: str):
+def _attribute(owner: type, name: str) -> Any:
     """Stand for ``getattr`` in a checkpoint."""
     if name in _ATTRIBUTES.get(owner, ()):
         return getattr(owner, name)
@@ -71,7 +72,7 @@ def _safe_globals() -> list:
     ]
 
 
-def load_checkpoint(filename: str, map_location=None) -> dict:
+def load_checkpoint(filename: str, map_location: Any = None) -> dict:
     """Load a local checkpoint with the restricted unpickler.
 
     Args:
@@ -115,7 +116,7 @@ def load_checkpoint(filename: str, map_location=None) -> dict:
     return checkpoint
 
 
-def use_safe_loading():
+def use_safe_loading() -> None:
     """Make mmengine load every checkpoint without executing code from it.
 
     Local files go through :func:`load_checkpoint`; for downloads torch is
@@ -127,7 +128,7 @@ def use_safe_loading():
     CheckpointLoader.register_scheme('', loader=_load_from_local, force=True)
 
 
-def _load_from_local(filename: str, map_location=None) -> dict:
+def _load_from_local(filename: str, map_location: Any = None) -> dict:
     return load_checkpoint(filename, map_location)
 
 
@@ -169,7 +170,9 @@ def _is_complete(path: Path) -> bool:
     return path.is_dir() or zipfile.is_zipfile(path)
 
 
-def check_checkpoint(model: nn.Module, filename: str, *, partial: bool):
+def check_checkpoint(
+    model: nn.Module, filename: str, *, partial: bool
+) -> None:
     """Raise unless a checkpoint fits a model.
 
     mmengine loads what fits and logs the rest, so that a checkpoint of
@@ -185,7 +188,7 @@ def check_checkpoint(model: nn.Module, filename: str, *, partial: bool):
             ``partial``, nothing fits at all.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = model.module  # type: ignore[assignment]
     checkpoint = load_checkpoint(filename, 'cpu')
     state = {
         name.removeprefix('module.'): value

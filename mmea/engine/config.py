@@ -25,10 +25,10 @@ def load_config(
     Args:
         name (str): Path of a config file, or the name of one mmea ships.
         demo (bool): Apply what ``--demo`` changes. Default: False.
-        swap (str, optional): Attention that replaces the model's, as
+        swap (str | None): Attention that replaces the model's, as
             ``--swap-attention`` names it.
-        options (dict, optional): Dotted keys and values to override.
-        work_dir (str, optional): Default: ``work_dirs/NAME``, with the
+        options (dict | None): Dotted keys and values to override.
+        work_dir (str | None): Default: ``work_dirs/NAME``, with the
             endings ``_demo`` and the layer of ``swap``.
 
     Returns:
@@ -66,7 +66,7 @@ def load_config(
     return cfg
 
 
-def _apply_demo(cfg: Config):
+def _apply_demo(cfg: Config) -> None:
     """Merge the demo files that the config's bases name."""
     names = [cfg.get('demo_data'), cfg.get('demo_model')]
     if None in names:

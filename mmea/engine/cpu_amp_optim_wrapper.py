@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +22,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
     """
 
     @contextmanager
-    def optim_context(self, model: nn.Module):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         with (
             super().optim_context(model),
             torch.autocast('cpu', dtype=torch.bfloat16),

@@ -15,7 +15,7 @@ from mmea.errors import EXTRAS, UserError
 __all__ = ['check_packages', 'preflight', 'prepare_data']
 
 
-def preflight(cfg: Config, *loaders: str):
+def preflight(cfg: Config, *loaders: str) -> None:
     """Check packages, work dir and data; join the other processes.
 
     Args:
@@ -32,7 +32,7 @@ def preflight(cfg: Config, *loaders: str):
     prepare_data(cfg, *loaders)
 
 
-def check_packages(cfg: Config):
+def check_packages(cfg: Config) -> None:
     """Check that torch and the package of a config's default scope will do.
 
     Raises:
@@ -67,7 +67,7 @@ def check_packages(cfg: Config):
         ) from error
 
 
-def prepare_data(cfg: Config, *loaders: str):
+def prepare_data(cfg: Config, *loaders: str) -> None:
     """Render the demo's scenes, if the config is a demo's; check the data.
 
     Args:
@@ -83,7 +83,7 @@ def prepare_data(cfg: Config, *loaders: str):
         check_data(cfg, loader)
 
 
-def _check_work_dir(work_dir: str):
+def _check_work_dir(work_dir: str) -> None:
     try:
         os.makedirs(work_dir, exist_ok=True)
         with tempfile.TemporaryFile(dir=work_dir):
@@ -95,7 +95,7 @@ def _check_work_dir(work_dir: str):
         ) from error
 
 
-def _init_distributed(cfg: Config):
+def _init_distributed(cfg: Config) -> None:
     """Join the process group here, before anything is written.
 
     mmengine's own launcher needs CUDA; on a CPU the group is gloo's, and DDP
@@ -121,7 +121,7 @@ def _init_distributed(cfg: Config):
     )
 
 
-def _write_demo_scenes(cfg: Config):
+def _write_demo_scenes(cfg: Config) -> None:
     scenes = cfg.get('demo_scenes')
     if scenes is None:
         return

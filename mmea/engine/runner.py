@@ -1,5 +1,7 @@
 """From a Config to a Runner."""
 
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -42,7 +44,7 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     return runner
 
 
-def _replace_type(cfg, old: str, new: str) -> bool:
+def _replace_type(cfg: Any, old: str, new: str) -> bool:
     """Replace a ``type`` everywhere in a config; whether there was one."""
     found = False
     if isinstance(cfg, dict):

@@ -19,7 +19,7 @@ __all__ = ['check_data', 'check_heads']
 KINDS = (coco, classification)
 
 
-def check_data(cfg: Config, loader: str):
+def check_data(cfg: Config, loader: str) -> None:
     """Raise if the data of a loader are not there or do not fit together.
 
     Folders and annotation files are looked for; of the data sets that mmdet
@@ -54,7 +54,7 @@ def check_data(cfg: Config, loader: str):
             )
 
 
-def check_heads(model: nn.Module, cfg: Config, loader: str):
+def check_heads(model: nn.Module, cfg: Config, loader: str) -> None:
     """Raise if a model's heads and a data set differ in their classes.
 
     Those of detectors on COCO data sets, and those of classifiers.
@@ -79,7 +79,9 @@ def check_heads(model: nn.Module, cfg: Config, loader: str):
                 _check_numbers(model, kind.HEADS, want, key)
 
 
-def _check_numbers(model: nn.Module, heads: str, want: int | None, key: str):
+def _check_numbers(
+    model: nn.Module, heads: str, want: int | None, key: str
+) -> None:
     for name, module in model.named_modules():
         number = getattr(module, 'num_classes', None)
         if number is None or getattr(module, 'class_agnostic', False):
@@ -102,7 +104,7 @@ def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
         yield from ((f'{key}.{i}', m) for i, m in enumerate(metrics))
 
 
-def _parts(dataset, key: str) -> Iterator[tuple[str, ConfigDict]]:
+def _parts(dataset: ConfigDict, key: str) -> Iterator[tuple[str, ConfigDict]]:
     """Yield the data sets inside of RepeatDataset and its like."""
     if 'dataset' in dataset:
         yield from _parts(dataset['dataset'], f'{key}.dataset')
@@ -124,7 +126,7 @@ def _folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
             yield f'data_prefix.{name}', Path(root, part or '')
 
 
-def _check_files(dataset: ConfigDict, key: str):
+def _check_files(dataset: ConfigDict, key: str) -> None:
     """Raise if a folder or an annotation file of a data set is not there."""
     for name, folder in _folders(dataset):
         check_folder(folder, name, dataset, key)

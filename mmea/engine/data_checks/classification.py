@@ -39,14 +39,14 @@ def find_class(cfg: Config, dataset: ConfigDict) -> type | None:
 
 def check(
     dataset: ConfigDict, key: str, classes: tuple[str, ...], labelled: bool
-):
+) -> None:
     """Raise if the images of a data set or their classes do not fit.
 
     Args:
         dataset (ConfigDict): Of a class that :func:`find_class` knows.
         key (str): Its place in the config.
-        classes (tuple[str]): Names of the classes; empty if the folders give
-            them.
+        classes (tuple[str, ...]): Names of the classes; empty if the
+            folders give them.
         labelled (bool): Whether the images' classes must be known.
 
     Raises:
@@ -111,7 +111,7 @@ def _check_list(
     key: str,
     classes: tuple[str, ...],
     labelled: bool,
-):
+) -> None:
     where = f'the annotation file {path}'
     lines = path.read_text(encoding='utf-8').splitlines()
     if not lines:
@@ -149,7 +149,7 @@ def _check_folders(
     where: str,
     key: str,
     classes: tuple[str, ...],
-):
+) -> None:
     names = _subfolders(dataset)
     way_out = 'sort the images into one folder for each class' + (
         f', or list them with their classes in '

@@ -33,13 +33,13 @@ def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
 
 def check(
     dataset: ConfigDict, key: str, classes: tuple[str, ...], labelled: bool
-):
+) -> None:
     """Raise if a data set's annotation file and images do not fit.
 
     Args:
         dataset (ConfigDict): Of a class that :func:`find_class` knows.
         key (str): Its place in the config.
-        classes (tuple[str]): Names of the classes.
+        classes (tuple[str, ...]): Names of the classes.
         labelled (bool): Whether there must be annotations.
 
     Raises:
@@ -96,7 +96,7 @@ def check(
 
 def _check_classes(
     names: dict[int, str], classes: tuple[str, ...], where: str, key: str
-):
+) -> None:
     unknown = [name for name in classes if name not in names.values()]
     if unknown:
         raise UserError(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -41,7 +42,9 @@ def reading_class(
     return cls if reads is wanted.load_data_list else None
 
 
-def check_folder(folder: Path, name: str, dataset: ConfigDict, key: str):
+def check_folder(
+    folder: Path, name: str, dataset: ConfigDict, key: str
+) -> None:
     """Raise if a folder of a data set, which ``name`` sets, has no files."""
     if not folder.is_dir():
         words = 'is missing'
@@ -64,7 +67,9 @@ def data_root_hint(dataset: ConfigDict, key: str) -> str:
     )
 
 
-def class_names(cls: type, dataset: ConfigDict, key: str) -> tuple[str, ...]:
+def class_names(
+    cls: type[Any], dataset: ConfigDict, key: str
+) -> tuple[str, ...]:
     """Read the names of the classes; empty where the files give them."""
     metainfo = dict(dataset.get('metainfo') or {})
     if dataset.get('classes'):  # mmpretrain takes them here too

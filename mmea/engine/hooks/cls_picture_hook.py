@@ -1,8 +1,13 @@
+from typing import TYPE_CHECKING
+
 import mmcv
 
 from mmea.registry import HOOKS
 
 from .picture_hook import PictureHook
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ['ClsPictureHook']
 
@@ -22,10 +27,10 @@ class ClsPictureHook(PictureHook):
         num_images (int): Images of the picture. Default: 12.
     """
 
-    def __init__(self, num_images: int = 12):
+    def __init__(self, num_images: int = 12) -> None:
         super().__init__(num_images)
 
-    def make_figure(self, meta):
+    def make_figure(self, meta: dict) -> 'Figure':
         from matplotlib.figure import Figure
 
         rows = -(-len(self.samples) // COLUMNS)

@@ -1,6 +1,7 @@
 import cv2
+import numpy as np
 import torch
-from mmengine.structures import InstanceData
+from mmengine.structures import BaseDataElement, InstanceData
 
 from mmea.registry import HOOKS
 
@@ -26,11 +27,13 @@ class DetPictureHook(PictureHook):
             Default: 0.3.
     """
 
-    def __init__(self, num_images: int = 4, score_thr: float = 0.3):
+    def __init__(self, num_images: int = 4, score_thr: float = 0.3) -> None:
         super().__init__(num_images)
         self.score_thr = score_thr
 
-    def draw(self, image, sample, meta):
+    def draw(
+        self, image: np.ndarray, sample: BaseDataElement, meta: dict
+    ) -> dict[str, np.ndarray]:
         # mmdet is there when its samples are.
         from mmdet.structures import DetDataSample
         from mmdet.visualization import DetLocalVisualizer

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mmcv
 import numpy as np
@@ -6,6 +7,9 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ['PictureHook']
 
@@ -23,11 +27,11 @@ class PictureHook(Hook):
 
     priority = 'VERY_LOW'  # after the table and the logged metrics
 
-    def __init__(self, num_images: int = 4):
+    def __init__(self, num_images: int = 4) -> None:
         if num_images < 1:
             raise ValueError(f'num_images must be >= 1, got {num_images=}')
         self.num_images = num_images
-        self.samples = []
+        self.samples: list[BaseDataElement] = []
 
     def draw(
         self, image: np.ndarray, sample: BaseDataElement, meta: dict
@@ -35,12 +39,12 @@ class PictureHook(Hook):
         """Draw what a sample holds of ground truth and prediction.
 
         Args:
-            image (ndarray): uint8 (H, W, 3), RGB.
+            image (np.ndarray): uint8 (H, W, 3), RGB.
             sample (BaseDataElement): A data sample on the CPU.
             meta (dict): Of the data set.
 
         Returns:
-            dict[str, ndarray]: Pictures, uint8 RGB, under the keys
+            dict[str, np.ndarray]: Pictures, uint8 RGB, under the keys
             'ground truth' and 'prediction'; one that the sample has not is
             left out.
         """
@@ -50,33 +54,43 @@ class PictureHook(Hook):
         """Return handles for a legend of all rows; none by default."""
         return []
 
-    def before_val_epoch(self, runner: Runner):
+    def before_val_epoch(self, runner: Runner) -> None:
         self.samples = []
 
     before_test_epoch = before_val_epoch
 
-    def _collect(self, runner, batch_idx, data_batch=None, outputs=None):
+    def _collect(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
         free = self.num_images - len(self.samples)
         self.samples += [sample.cpu() for sample in list(outputs)[:free]]
 
     after_val_iter = _collect
     after_test_iter = _collect
 
-    def after_val_epoch(self, runner: Runner, metrics=None):
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
         self._draw(runner, runner.val_dataloader.dataset.metainfo)
 
-    def after_test_epoch(self, runner: Runner, metrics=None):
+    def after_test_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
         self._draw(runner, runner.test_dataloader.dataset.metainfo)
 
     @master_only
-    def _draw(self, runner: Runner, meta: dict):
+    def _draw(self, runner: Runner, meta: dict) -> None:
         if not self.samples:
             return
         path = Path(runner.work_dir) / 'predictions.png'
         self.make_figure(meta).savefig(path, dpi=120)
         runner.logger.info(f'Image, ground truth and prediction: {path}')
 
-    def make_figure(self, meta: dict):
+    def make_figure(self, meta: dict) -> 'Figure':
         """Draw a figure of all samples, one in a row."""
         # Kept out of the module: pyplot is slow to import.
         from matplotlib.figure import Figure

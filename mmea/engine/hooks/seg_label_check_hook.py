@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -23,14 +25,14 @@ class SegLabelCheckHook(Hook):
             head's ``num_classes`` is not that of the data set.
     """
 
-    def __init__(self, ignore_index: int = 255):
+    def __init__(self, ignore_index: int = 255) -> None:
         self.ignore_index = ignore_index
 
-    def before_train(self, runner: Runner):
+    def before_train(self, runner: Runner) -> None:
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        heads = getattr(model, 'decode_head', None)
+        heads: Any = getattr(model, 'decode_head', None)
         classes = runner.train_dataloader.dataset.metainfo.get('classes')
         if classes is None:
             return
@@ -43,16 +45,22 @@ class SegLabelCheckHook(Hook):
                     f'num_classes={len(classes)} (auxiliary heads too)'
                 )
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
         self._check(runner.train_dataloader.dataset, data_batch)
 
-    def before_val_iter(self, runner, batch_idx, data_batch=None):
+    def before_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
         self._check(runner.val_dataloader.dataset, data_batch)
 
-    def before_test_iter(self, runner, batch_idx, data_batch=None):
+    def before_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
         self._check(runner.test_dataloader.dataset, data_batch)
 
-    def _check(self, dataset, data_batch: dict):
+    def _check(self, dataset: Any, data_batch: Any) -> None:
         classes = dataset.metainfo.get('classes')
         if classes is None:
             return

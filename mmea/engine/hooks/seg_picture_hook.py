@@ -1,4 +1,6 @@
 import numpy as np
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 
 from mmea.registry import HOOKS
 
@@ -21,24 +23,26 @@ class SegPictureHook(PictureHook):
         ignore_index (int): Labels drawn in white. Default: 255.
     """
 
-    def __init__(self, num_images: int = 4, ignore_index: int = 255):
+    def __init__(self, num_images: int = 4, ignore_index: int = 255) -> None:
         super().__init__(num_images)
         self.ignore_index = ignore_index
-        self.seen = set()
+        self.seen: set[int] = set()
 
-    def before_val_epoch(self, runner):
+    def before_val_epoch(self, runner: Runner) -> None:
         super().before_val_epoch(runner)
         self.seen = set()
 
     before_test_epoch = before_val_epoch
 
-    def _palette(self, meta):
+    def _palette(self, meta: dict) -> np.ndarray:
         palette = np.full((256, 3), 255, np.uint8)
         palette[: len(meta['palette'])] = meta['palette']
         palette[self.ignore_index] = 255
         return palette
 
-    def draw(self, image, sample, meta):
+    def draw(
+        self, image: np.ndarray, sample: BaseDataElement, meta: dict
+    ) -> dict[str, np.ndarray]:
         palette, pictures = self._palette(meta), {}
         for title, key in KEYS.items():
             if key in sample:
@@ -48,7 +52,7 @@ class SegPictureHook(PictureHook):
                 pictures[title] = palette[labels]
         return pictures
 
-    def legend(self, meta):
+    def legend(self, meta: dict) -> list:
         from matplotlib.patches import Patch
 
         palette = self._palette(meta)

@@ -10,14 +10,14 @@ try:
         warnings.filterwarnings('ignore', message='faster_coco_eval')
         from .present_class_coco_metric import PresentClassCocoMetric
 except ImportError as error:
-    (PresentClassCocoMetric,) = register_missing(
+    (PresentClassCocoMetric,) = register_missing(  # type: ignore[misc, assignment]
         METRICS, ['PresentClassCocoMetric'], 'mmdet', error
     )
 
 try:
     from .present_class_iou_metric import PresentClassIoUMetric
 except ImportError as error:
-    (PresentClassIoUMetric,) = register_missing(
+    (PresentClassIoUMetric,) = register_missing(  # type: ignore[misc, assignment]
         METRICS, ['PresentClassIoUMetric'], 'mmseg', error
     )
 

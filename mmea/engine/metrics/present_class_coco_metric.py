@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.evaluation import CocoMetric
 
 from mmea.registry import METRICS
@@ -17,11 +19,15 @@ class PresentClassCocoMetric(CocoMetric):
         kwargs: Of mmdet's CocoMetric.
     """
 
+    cat_ids: Any
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         self.cat_ids = None  # of all classes; set anew
         return super().compute_metrics(results)
 
-    def results2json(self, results, outfile_prefix: str) -> dict[str, str]:
+    def results2json(
+        self, results: list, outfile_prefix: str
+    ) -> dict[str, str]:
         files = super().results2json(results, outfile_prefix)
         # Now that labels have become category ids, cat_ids says only what is
         # evaluated.
