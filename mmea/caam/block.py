@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
@@ -51,7 +53,7 @@ class CaaMBlock(BaseModule):
         gate: dict = dict(type='mmea.CBAMGate2d'),
         norm_cfg: dict = dict(type='BN'),
         init_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         super().__init__(init_cfg)
         if paths not in PATHS:
             raise ValueError(
@@ -73,9 +75,7 @@ class CaaMBlock(BaseModule):
             )
         self.pair = CaaMPair2d(channels, gate=gate)
 
-    def forward(
-        self, x: Tensor | tuple[Tensor, ...]
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Any) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Run the block.
 
         Args:
@@ -108,7 +108,9 @@ class CaaMBlock(BaseModule):
         causal, spurious = causal + skip, spurious + spurious_skip
         return F.relu(causal), F.relu(spurious), F.relu(causal + spurious)
 
-    def _convolve(self, x: Tensor, norm1: nn.Module, norm2: nn.Module):
+    def _convolve(
+        self, x: Tensor, norm1: nn.Module, norm2: nn.Module
+    ) -> Tensor:
         return norm2(self.conv2(F.relu(norm1(self.conv1(x)))))
 
     def _skip(self, x: Tensor) -> Tensor:

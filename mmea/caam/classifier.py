@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,7 @@ class CaaMClassifier(BaseModel):
         penalty_weight: float = 5e5,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         if min(num_classes, in_channels, num_envs) < 1:
             raise ValueError(
@@ -90,7 +91,7 @@ class CaaMClassifier(BaseModel):
         inputs: Tensor,
         data_samples: Sequence[BaseDataElement] | None = None,
         mode: str = 'tensor',
-    ):
+    ) -> Tensor | dict[str, Tensor] | Sequence[BaseDataElement]:
         """Run the model.
 
         Args:
@@ -103,7 +104,7 @@ class CaaMClassifier(BaseModel):
                 the metrics of mmpretrain read them. Default: 'tensor'.
         """
         if mode == 'loss':
-            return self.loss(inputs, data_samples)
+            return self.loss(inputs, data_samples)  # type: ignore[arg-type]
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode != 'tensor':
@@ -137,9 +138,9 @@ class CaaMClassifier(BaseModel):
         logits = logits[torch.arange(len(envs), device=envs.device), envs]
         risks = F.cross_entropy(logits, labels, reduction='none')
         present = envs.unique()
+        total: Any = sum(risks[envs == e].mean() for e in present)
         return dict(
-            loss_env=sum(risks[envs == e].mean() for e in present)
-            / len(present),
+            loss_env=total / len(present),
             loss_invariance=self.penalty_weight * self._disagreement(),
             loss_mix=F.cross_entropy(self.mix_fc(mix), labels),
         )
@@ -158,7 +159,7 @@ class CaaMClassifier(BaseModel):
             sample.set_field(score.argmax(0, keepdim=True), 'pred_label')
         return data_samples
 
-    def _environments(self, data_samples) -> Tensor:
+    def _environments(self, data_samples: Sequence[BaseDataElement]) -> Tensor:
         envs = [sample.get('environment') for sample in data_samples]
         if None in envs:
             raise ValueError(

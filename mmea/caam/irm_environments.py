@@ -54,7 +54,13 @@ def find_environments(
         return _part(logits, labels, num_envs, epochs, batch_size, generator)
 
 
-def _fit(features, labels, epochs, batch_size, generator) -> Tensor:
+def _fit(
+    features: Tensor,
+    labels: Tensor,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Tensor:
     """Logits (N, K) of a linear classifier with bias."""
     bound = features.shape[1] ** -0.5
     weight = features.new_empty(int(labels.max()) + 1, features.shape[1])
@@ -71,7 +77,7 @@ def _fit(features, labels, epochs, batch_size, generator) -> Tensor:
             optimizer.zero_grad()
             F.cross_entropy(logits, labels[batch]).backward()
             optimizer.step()
-            right += (logits.argmax(1) == labels[batch]).sum().item()
+            right += int((logits.argmax(1) == labels[batch]).sum())
         schedule.step()
         best, stale = (right, 0) if right > best else (best, stale + 1)
         if stale > 5:
@@ -79,7 +85,14 @@ def _fit(features, labels, epochs, batch_size, generator) -> Tensor:
     return F.linear(features, weight, bias).detach()
 
 
-def _part(logits, labels, num_envs, epochs, batch_size, generator) -> Tensor:
+def _part(
+    logits: Tensor,
+    labels: Tensor,
+    num_envs: int,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Tensor:
     """Draw the environments in which the logits do worst and least alike."""
     risks = F.cross_entropy(logits, labels, reduction='none')
     slopes = _slopes(logits, labels)
@@ -88,7 +101,9 @@ def _part(logits, labels, num_envs, epochs, batch_size, generator) -> Tensor:
     split = nn.Parameter(split.normal_(generator=generator))
     optimizer = torch.optim.SGD([split], lr=0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [40], 0.2)
-    scale, best, found = None, -torch.inf, split
+    scale: Tensor | None = None
+    best: Tensor | float = -torch.inf
+    found: Tensor = split
     for _ in range(epochs):
         gains = []
         for batch in _batches(len(labels), batch_size, generator):
@@ -108,14 +123,16 @@ def _part(logits, labels, num_envs, epochs, batch_size, generator) -> Tensor:
     return found.argmax(1)
 
 
-def _batches(number, batch_size, generator):
+def _batches(
+    number: int, batch_size: int, generator: torch.Generator
+) -> tuple[Tensor, ...]:
     order = torch.randperm(
         number, generator=generator, device=generator.device
     )
     return order.split(batch_size)
 
 
-def _draw(logits: Tensor, generator) -> Tensor:
+def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     """One-hot (B, E) by Gumbel noise, with the gradient of the softmax."""
     noise = -torch.empty_like(logits).exponential_(generator=generator).log()
     soft = (logits + noise).softmax(1)

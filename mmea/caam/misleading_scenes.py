@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from mmengine.dataset import BaseDataset
 
@@ -31,10 +34,10 @@ class MisleadingScenes(BaseDataset):
         number (int): Pictures; the classes take turns.
         bias (float): Share of training pictures on the ground of their class,
             0 to 1. Default: 0.95.
-        size (tuple[int]): (H, W) in pixels, each at least 32.
+        size (tuple[int, int]): (H, W) in pixels, each at least 32.
             Default: (64, 64).
         seed (int): At least 0. Default: 0.
-        pipeline (list): Transforms; the first one gets ``img``,
+        pipeline (Sequence): Transforms; the first one gets ``img``,
             ``gt_label``, ``ground`` (its name), ``img_shape``, ``ori_shape``
             and ``sample_idx``. Default: ().
         kwargs: Of mmengine's BaseDataset.
@@ -53,9 +56,9 @@ class MisleadingScenes(BaseDataset):
         bias: float = 0.95,
         size: tuple[int, int] = (64, 64),
         seed: int = 0,
-        pipeline: list = (),
-        **kwargs,
-    ):
+        pipeline: Sequence = (),
+        **kwargs: Any,
+    ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f'split must be train or val, got {split=}')
         if not 0 <= bias <= 1:
@@ -66,7 +69,8 @@ class MisleadingScenes(BaseDataset):
         self.split = split
         self.number = number
         self.bias = bias
-        self.size = tuple(size)
+        height, width = size
+        self.size = height, width
         self.seed = seed
         super().__init__(pipeline=list(pipeline), **kwargs)
 
@@ -77,7 +81,7 @@ class MisleadingScenes(BaseDataset):
         for i in range(first, first + self.number):
             label = i % len(things)
             rng = np.random.default_rng([self.seed, i, 1])
-            step = rng.integers(1, len(grounds))
+            step = int(rng.integers(1, len(grounds)))
             if self.split == 'train' and rng.uniform() < self.bias:
                 step = 0
             ground = grounds[(label + step) % len(grounds)]

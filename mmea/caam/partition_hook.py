@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 from mmengine.dataset import ConcatDataset
 from mmengine.dist import all_reduce, broadcast
@@ -55,7 +57,7 @@ class CaaMPartitionHook(Hook):
         begin: int | None = None,
         search_epochs: int = 100,
         seed: int = 0,
-    ):
+    ) -> None:
         if interval < 1 or search_epochs < 1:
             raise ValueError(
                 'interval and search_epochs must be >= 1, got '
@@ -67,9 +69,9 @@ class CaaMPartitionHook(Hook):
             raise ValueError(f'begin must be >= 0, got {begin=}')
         self.search_epochs = search_epochs
         self.seed = seed
-        self.partition: Tensor | None = None
+        self.partition: Any = None  # a Tensor, once the training begins
 
-    def before_train(self, runner: Runner):
+    def before_train(self, runner: Runner) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise UserError(
                 'CaaMPartitionHook counts epochs; set train_cfg.type='
@@ -104,7 +106,7 @@ class CaaMPartitionHook(Hook):
         generator = torch.Generator().manual_seed(self.seed)
         self.partition = torch.randperm(number, generator=generator) % envs
 
-    def before_train_epoch(self, runner: Runner):
+    def before_train_epoch(self, runner: Runner) -> None:
         late = runner.epoch - self.begin
         if late < 0 or late % self.interval:
             return
@@ -122,15 +124,17 @@ class CaaMPartitionHook(Hook):
         sizes = self.partition.bincount().tolist()
         runner.logger.info(f'Environments refreshed: {sizes} samples')
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
         for sample in data_batch['data_samples']:
             env = int(self.partition[_index(sample)])
             sample.set_metainfo(dict(environment=env))
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict):
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['partition'] = self.partition
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict):
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.partition = checkpoint.get('partition')
 
     @torch.no_grad()
@@ -162,7 +166,7 @@ class CaaMPartitionHook(Hook):
         return features, labels, counts > 0
 
 
-def _plain(runner: Runner) -> torch.nn.Module:
+def _plain(runner: Runner) -> Any:
     model = runner.model
     return model.module if is_model_wrapper(model) else model
 

@@ -74,7 +74,7 @@ class CaaMResNet(BaseModule):
         norm_cfg: dict = dict(type='BN'),
         norm_eval: bool = False,
         init_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         super().__init__(init_cfg)
         if depth not in DEPTHS:
             raise ValueError(
@@ -142,7 +142,7 @@ class CaaMResNet(BaseModule):
             self.stage_names.append(f'layer{stage}')
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         blocks = [m for m in self.modules() if isinstance(m, CaaMBlock)]
         convs = [self.conv1]
         convs += [conv for b in blocks for conv in (b.conv1, b.conv2)]
@@ -152,15 +152,15 @@ class CaaMResNet(BaseModule):
             )
         for block in blocks:
             if block.downsample is not None:
-                block.downsample[0].reset_parameters()
+                block.downsample[0].reset_parameters()  # type: ignore[operator]
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         # A second call must not undo what init_cfg has loaded.
         if not self.is_init:
             self.reset_parameters()
         super().init_weights()
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> 'CaaMResNet':
         super().train(mode)
         if mode and self.norm_eval:
             for module in self.modules():

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,8 +77,8 @@ class CaaMT2TViT(DynamicBackbone):
             dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
         ],
         base: str | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         least = 1 if multi else 0
         if not least <= causal_layers <= num_layers:
             raise ValueError(
@@ -126,11 +127,11 @@ class CaaMT2TViT(DynamicBackbone):
 class _Layer(CaaMTransformerBlock):
     """One tensor in, one out, as the layers of a T2T-ViT."""
 
-    def __init__(self, gives: str, *args, **kwargs):
+    def __init__(self, gives: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gives = gives
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         causal, spurious, mix = super().forward(x)
         if self.gives == 'mix':
             return mix

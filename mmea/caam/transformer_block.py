@@ -44,7 +44,7 @@ class CaaMTransformerBlock(nn.Module):
         attn_drop_rate: float = 0.0,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = CaaMAttention(
