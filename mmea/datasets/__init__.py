@@ -7,7 +7,7 @@ from .load_image import LoadImage
 try:
     from .load_seg_annotations import LoadSegAnnotations
 except ImportError as error:
-    (LoadSegAnnotations,) = register_missing(
+    (LoadSegAnnotations,) = register_missing(  # type: ignore[misc, assignment]
         TRANSFORMS, ['LoadSegAnnotations'], 'mmseg', error
     )
 

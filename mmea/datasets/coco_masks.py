@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from mmengine.utils import track_iter_progress
+from numpy.typing import ArrayLike
 from PIL import Image
 
 __all__ = ['coco_to_masks', 'fill_polygon']
@@ -15,17 +16,17 @@ SLACK = 1.0
 MAX_CLASSES = 254  # labels are bytes and 255 means ignored
 
 
-def fill_polygon(points, height, width):
+def fill_polygon(points: ArrayLike, height: int, width: int) -> np.ndarray:
     """Mark the pixels whose centre lies inside of a polygon.
 
     Args:
-        points (array_like): (P, 2) corners (x, y) in pixels, where pixel
+        points (ArrayLike): (P, 2) corners (x, y) in pixels, where pixel
             (0, 0) covers the unit square [0, 1] x [0, 1], as in COCO.
         height (int): H of the picture; what lies outside of it is cut off.
         width (int): W of the picture.
 
     Returns:
-        ndarray: bool (H, W). A polygon that crosses itself is filled by the
+        np.ndarray: bool (H, W). A polygon that crosses itself is filled by the
         even-odd rule.
     """
     x0, y0 = np.asarray(points, float).T
@@ -43,7 +44,7 @@ def fill_polygon(points, height, width):
     return changes.cumsum(1)[:, :width] % 2 == 1
 
 
-def _fill(segmentation, height, width):
+def _fill(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """Mask of one annotation, polygons or run lengths: bool (H, W)."""
     if isinstance(segmentation, list):
         mask = np.zeros((height, width), bool)
@@ -65,7 +66,7 @@ def _fill(segmentation, height, width):
     return coco_mask.decode(segmentation) == 1
 
 
-def _load(ann_file):
+def _load(ann_file: str | Path) -> dict[str, list[dict]]:
     """Read the annotation file and check the three lists that we need."""
     path = Path(ann_file)
     if not path.is_file():
@@ -93,7 +94,7 @@ def _load(ann_file):
     return coco
 
 
-def _labels(categories):
+def _labels(categories: list[dict]) -> dict[int, int]:
     """Category id -> label, by rising id, from 1."""
     ids = sorted(category['id'] for category in categories)
     if len(set(ids)) < len(ids) or len(ids) > MAX_CLASSES:
@@ -103,7 +104,7 @@ def _labels(categories):
     return {number: label for label, number in enumerate(ids, 1)}
 
 
-def _targets(images):
+def _targets(images: list[dict]) -> dict[int, PurePosixPath]:
     """Image id -> relative name of its PNG."""
     targets = {}
     for image in images:
@@ -128,7 +129,7 @@ def _targets(images):
     return targets
 
 
-def _check(annotation, image):
+def _check(annotation: dict, image: dict) -> None:
     """Raise ValueError for a segmentation that does not fit its image."""
     where = f'annotation id={annotation.get("id")} of {image["file_name"]!r}'
     size = image['height'], image['width']
@@ -169,7 +170,12 @@ def _check(annotation, image):
             )
 
 
-def coco_to_masks(ann_file, out_dir, *, list_file=None):
+def coco_to_masks(
+    ann_file: str | Path,
+    out_dir: str | Path,
+    *,
+    list_file: str | Path | None = None,
+) -> dict:
     """Draw the objects of a COCO file into one label PNG per image.
 
     Label 0 is background; the categories, by rising id, are 1 to K. Smaller
@@ -205,7 +211,7 @@ def coco_to_masks(ann_file, out_dir, *, list_file=None):
     coco = _load(ann_file)
     labels, targets = _labels(coco['categories']), _targets(coco['images'])
     images = {image['id']: image for image in coco['images']}
-    objects = {number: [] for number in images}
+    objects: dict[int, list[dict]] = {number: [] for number in images}
     for annotation in coco['annotations']:
         for key, known in (('image_id', images), ('category_id', labels)):
             if annotation.get(key) not in known:

@@ -23,7 +23,7 @@ MANIFEST = 'mmea_demo.json'
 FORMAT = 1  # raise it when the same arguments give other files
 
 
-def _files(root):
+def _files(root: Path) -> dict[str, int | None]:
     """Checksums of what is below root: relative name -> CRC-32.
 
     A link has none: it is not ours, wherever it leads.
@@ -37,7 +37,7 @@ def _files(root):
     }
 
 
-def _read_manifest(root):
+def _read_manifest(root: Path) -> tuple[dict, dict]:
     """(made, files) of the demo set in root; empty if there is none."""
     try:
         manifest = json.loads((root / MANIFEST).read_text())
@@ -46,13 +46,13 @@ def _read_manifest(root):
         return {}, {}
 
 
-def _is_done(root, made):
+def _is_done(root: Path, made: dict) -> bool:
     """Tell whether root holds every file of the demo set ``made``."""
     found, files = _read_manifest(root)
     return found == made and all((root / name).is_file() for name in files)
 
 
-def _check_ours(root):
+def _check_ours(root: Path) -> None:
     """Raise unless all files below root are as we wrote them."""
     if not root.is_dir():
         raise NotADirectoryError(
@@ -69,11 +69,11 @@ def _check_ours(root):
             )
 
 
-def _render(root, made):
+def _render(root: Path, made: dict) -> None:
     """Write all files of a demo set below root, the manifest last."""
     layout = LAYOUTS[made['layout']]
     render = layout.render or partial(render_scene, made['layout'])
-    records = dict(train=[], val=[])
+    records: dict[str, list] = dict(train=[], val=[])
     tasks = [('train', i, i) for i in range(made['num_train'])]
     tasks += [('val', i, FIRST_VAL + i) for i in range(made['num_val'])]
     print(f'Rendering the {made["layout"]} demo scenes', flush=True)
@@ -87,8 +87,14 @@ def _render(root, made):
 
 
 def write_demo(
-    layout, out_dir, *, num_train=240, num_val=60, size=None, seed=0
-):
+    layout: str,
+    out_dir: str | Path,
+    *,
+    num_train: int = 240,
+    num_val: int = 60,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Path:
     """Write a demo data set, unless it is there already.
 
     The set appears under ``out_dir`` all at once, when it is complete. One
@@ -111,8 +117,8 @@ def write_demo(
             parent must be writable.
         num_train (int): Training scenes, at least 1. Default: 240.
         num_val (int): Validation scenes, at least 1. Default: 60.
-        size (tuple[int], optional): (H, W) in pixels, each at least 32.
-            Default: (128, 128), for Cityscapes (128, 256).
+        size (tuple[int, int] | None): (H, W) in pixels, each at least 32.
+            Default: None, (128, 128), for Cityscapes (128, 256).
         seed (int): At least 0. Default: 0.
 
     Returns:

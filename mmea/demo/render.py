@@ -9,12 +9,23 @@ What is on them is in :mod:`mmea.demo.shapes`.
 """
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
-from .shapes import WORLDS, View, lone_world, scene_classes, walker
+from .shapes import (
+    WORLDS,
+    Stuff,
+    Thing,
+    View,
+    World,
+    lone_world,
+    scene_classes,
+    walker,
+)
 
 __all__ = [
     'FIRST_VAL',
@@ -59,15 +70,15 @@ class Instance:
 
     Attributes:
         label (int): Index into ``scene_classes(layout)``.
-        mask (ndarray): bool (H, W), the visible pixels only.
+        mask (np.ndarray): bool (H, W), the visible pixels only.
     """
 
     label: int
     mask: np.ndarray
 
     @property
-    def bbox(self):
-        """tuple: COCO box (x, y, width, height) of the mask in pixels."""
+    def bbox(self) -> tuple[int, int, int, int]:
+        """COCO box (x, y, width, height) of the mask in pixels."""
         rows = np.flatnonzero(self.mask.any(1))
         cols = np.flatnonzero(self.mask.any(0))
         return (
@@ -78,8 +89,8 @@ class Instance:
         )
 
     @property
-    def polygons(self):
-        """list[ndarray]: COCO polygons, float (P, 2) as (x, y) in pixels.
+    def polygons(self) -> list[np.ndarray]:
+        """COCO polygons, float (P, 2) as (x, y) in pixels.
 
         One for each connected part. They enclose exactly the centres of the
         mask's pixels; only a hole in the mask is lost, as always in COCO
@@ -99,8 +110,8 @@ class Scene:
     """A picture and what is on it.
 
     Attributes:
-        image (ndarray): uint8 (H, W, 3), RGB.
-        labels (ndarray): uint8 (H, W), indices into
+        image (np.ndarray): uint8 (H, W, 3), RGB.
+        labels (np.ndarray): uint8 (H, W), indices into
             ``scene_classes(layout)``.
         instances (list[Instance]): The objects from far to near, those with
             at least one visible pixel.
@@ -111,16 +122,16 @@ class Scene:
     instances: list[Instance]
 
     @property
-    def main(self):
-        """Instance or None: of the objects with a class the largest."""
+    def main(self) -> Instance | None:
+        """The largest of the objects with a class, if there is one."""
         return max(
             (instance for instance in self.instances if instance.label),
             key=lambda instance: instance.mask.sum(),
             default=None,
         )
 
-    def crop(self, top, left, height, width):
-        """Scene: the window of that size (pixels) at (top, left)."""
+    def crop(self, top: int, left: int, height: int, width: int) -> 'Scene':
+        """Cut out the window of that size (pixels) at (top, left)."""
         window = np.s_[top : top + height, left : left + width]
         cut = [Instance(i.label, i.mask[window]) for i in self.instances]
         return Scene(
@@ -130,7 +141,7 @@ class Scene:
         )
 
 
-def check_at_least(low, **numbers):
+def check_at_least(low: int, **numbers: int) -> None:
     """Raise ValueError for a number that is no integer or below ``low``."""
     for name, number in numbers.items():
         if number < low or number != int(number):
@@ -139,7 +150,7 @@ def check_at_least(low, **numbers):
             )
 
 
-def check_size(size):
+def check_size(size: Sequence[int]) -> None:
     """Raise ValueError unless size is (H, W) in pixels, large enough."""
     if len(size) != 2 or any(
         side < MIN_SIDE or side != int(side) for side in size
@@ -150,13 +161,15 @@ def check_size(size):
         )
 
 
-def _colour(rng, family):
+def _colour(rng: np.random.Generator, family: str) -> np.ndarray:
     """One RGB colour of a family, float (3, ), 0 to 255."""
     hsv = [rng.uniform(low, high) for low, high in COLOURS[family]]
     return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
 
-def _apart(rng, family, num, distance=30.0):
+def _apart(
+    rng: np.random.Generator, family: str, num: int, distance: float = 30.0
+) -> np.ndarray:
     """``num`` colours of a family, each pair at least ``distance`` apart.
 
     The rule is the same for every order of the colours, so each of them has
@@ -169,7 +182,9 @@ def _apart(rng, family, num, distance=30.0):
             return colours
 
 
-def _texture(rng, view, cells):
+def _texture(
+    rng: np.random.Generator, view: View, cells: tuple[int, int]
+) -> np.ndarray:
     """Smooth noise, float32 (H, W), about -1 to 1."""
     size = view.x.size, view.y.size
     out = np.zeros(size[::-1], np.float32)
@@ -186,15 +201,18 @@ def _texture(rng, view, cells):
 class _Painter:
     """The canvas of one scene, with its colours and its light."""
 
-    def __init__(self, world, view, rng):
+    def __init__(
+        self, world: World, view: View, rng: np.random.Generator
+    ) -> None:
         self.world, self.view, self.rng = world, view, rng
         shape = view.y.size, view.x.size
         self.image = np.zeros((*shape, 3), np.float32)
         self.labels = np.zeros(shape, np.uint8)
         self.owner = np.zeros(shape, np.int32)  # 0, or 1 + place in .things
-        self.things = []  # class indices
+        self.things: list[int] = []  # class indices
         self.mark = _colour(rng, 'glass') + rng.choice([0, 150])
-        self.colours, self.textures = {}, {}
+        self.colours: dict[str, np.ndarray] = {}
+        self.textures: dict[str, np.ndarray] = {}
         for material, cells in TEXTURES.items():
             names = sorted(
                 {
@@ -209,7 +227,14 @@ class _Painter:
                 for name in names
             )
 
-    def _fill(self, row, mask, detail, colour, detail_colour):
+    def _fill(
+        self,
+        row: Stuff | Thing,
+        mask: np.ndarray,
+        detail: np.ndarray | None,
+        colour: np.ndarray,
+        detail_colour: np.ndarray,
+    ) -> int:
         texture = self.textures.get(row.name, np.zeros(mask.shape))
         self.image[mask] = colour + texture[mask][:, None]
         if detail is not None:
@@ -219,13 +244,13 @@ class _Painter:
         self.labels[mask] = label
         return label
 
-    def region(self, row):
+    def region(self, row: Stuff) -> np.ndarray:
         """Paint one row of stuff; returns its mask."""
         mask, detail = row.shape(self.view, self.rng)
         self._fill(row, mask, detail, self.colours[row.name], self.mark)
         return mask
 
-    def thing(self, row, x, foot, height):
+    def thing(self, row: Thing, x: float, foot: float, height: float) -> None:
         """Paint one object that stands at (x, foot)."""
         rng, view = self.rng, self.view
         half = height * rng.uniform(*row.aspect) / 2
@@ -243,9 +268,10 @@ class _Painter:
         self.things.append(label)
         self.owner[mask] = len(self.things)
 
-    def finish(self):
+    def finish(self) -> Scene:
         """Light, lens and sensor, then the scene."""
-        rng, image = self.rng, self.image
+        rng = self.rng
+        image: Any = self.image  # cv2 and numpy name its type differently
         image *= rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, 3)
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.8))
         image += rng.normal(0, rng.uniform(2, 6), image.shape)
@@ -260,7 +286,9 @@ class _Painter:
         )
 
 
-def _place(row, view, ground, rng):
+def _place(
+    row: Thing, view: View, ground: np.ndarray, rng: np.random.Generator
+) -> list[tuple[float, float, float]]:
     """Feet of the objects of one row: list of (foot, x, height).
 
     ``ground`` is the bool (H, W) mask of what they may stand on.
@@ -289,7 +317,9 @@ def _place(row, view, ground, rng):
     return feet
 
 
-def _render(world, index, size, seed):
+def _render(
+    world: World, index: int, size: tuple[int, int], seed: int
+) -> Scene:
     check_at_least(0, index=index, seed=seed)
     check_size(size)
     rng = np.random.default_rng([seed, index])
@@ -316,11 +346,11 @@ def _render(world, index, size, seed):
             row, view, np.any([regions[name] for name in row.on], 0), rng
         )
     ]
-    for foot, x, height, row in sorted(feet, key=lambda item: item[:3]):
-        painter.thing(row, x, foot, height)
-        if row.rider:
+    for foot, x, height, thing in sorted(feet, key=lambda item: item[:3]):
+        painter.thing(thing, x, foot, height)
+        if thing.rider:
             painter.thing(
-                walker(row.rider, row.on, (1, 1)),
+                walker(thing.rider, thing.on, (1, 1)),
                 x,
                 foot - 0.5 * height,
                 1.5 * height,
@@ -328,7 +358,13 @@ def _render(world, index, size, seed):
     return painter.finish()
 
 
-def render_scene(layout, index, *, size=(128, 128), seed=0):
+def render_scene(
+    layout: str,
+    index: int,
+    *,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> Scene:
     """Render one scene of a layout's world.
 
     The same arguments give the same arrays.
@@ -336,7 +372,7 @@ def render_scene(layout, index, *, size=(128, 128), seed=0):
     Args:
         layout (str): A key of :data:`WORLDS`.
         index (int): Number of the scene, at least 0.
-        size (tuple[int]): (H, W) in pixels, each at least 32.
+        size (tuple[int, int]): (H, W) in pixels, each at least 32.
             Default: (128, 128).
         seed (int): At least 0. Another seed, other scenes. Default: 0.
 
@@ -350,7 +386,14 @@ def render_scene(layout, index, *, size=(128, 128), seed=0):
     return _render(WORLDS[layout], index, size, seed)
 
 
-def render_object(layout, name, index, *, size=(128, 128), seed=0):
+def render_object(
+    layout: str,
+    name: str,
+    index: int,
+    *,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> Scene:
     """Render a picture whose main object is of a given class.
 
     A part of a scene that is larger by half, with the object in the middle
@@ -362,7 +405,7 @@ def render_object(layout, name, index, *, size=(128, 128), seed=0):
         layout (str): A key of :data:`WORLDS`.
         name (str): A class of its objects, such as ``'car'``.
         index (int): Number of the picture, at least 0.
-        size (tuple[int]): (H, W) in pixels, each at least 32.
+        size (tuple[int, int]): (H, W) in pixels, each at least 32.
             Default: (128, 128).
         seed (int): At least 0. Another seed, other pictures. Default: 0.
 
@@ -396,7 +439,7 @@ def render_object(layout, name, index, *, size=(128, 128), seed=0):
         top = np.clip(y + (h - height) // 2, 0, whole[0] - height)
         left = np.clip(x + (w - width) // 2, 0, whole[1] - width)
         view = scene.crop(top, left, height, width)
-        if view.main.mask.mean() >= MIN_SHARE:
+        if view.main and view.main.mask.mean() >= MIN_SHARE:
             return view
     raise ValueError(
         f'none of {TRIES} scenes has room for {name!r} at {size=}; choose '
@@ -404,7 +447,14 @@ def render_object(layout, name, index, *, size=(128, 128), seed=0):
     )
 
 
-def render_lone(name, ground, index, *, size=(64, 64), seed=0):
+def render_lone(
+    name: str,
+    ground: str,
+    index: int,
+    *,
+    size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+) -> Scene:
     """Render one object, alone on a ground under the sky.
 
     The same arguments give the same arrays; the same index and seed do not
@@ -414,7 +464,7 @@ def render_lone(name, ground, index, *, size=(64, 64), seed=0):
         name (str): One of :data:`LONE_THINGS`.
         ground (str): One of :data:`GROUNDS`.
         index (int): Number of the picture, at least 0.
-        size (tuple[int]): (H, W) in pixels, each at least 32.
+        size (tuple[int, int]): (H, W) in pixels, each at least 32.
             Default: (64, 64).
         seed (int): At least 0. Another seed, other pictures. Default: 0.
 

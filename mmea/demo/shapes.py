@@ -6,6 +6,7 @@ by :mod:`mmea.demo.render` from the same shapes and materials.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,34 +34,38 @@ class View:
     vanishing: float  # x of the point in which roads end
 
     @property
-    def width(self):
+    def width(self) -> float:
         return self.x.size / min(self.x.size, self.y.size)
 
     @property
-    def height(self):
+    def height(self) -> float:
         return self.y.size / min(self.x.size, self.y.size)
 
     @property
-    def depth(self):
+    def depth(self) -> np.ndarray:
         """(H, 1): 0 at the horizon, 1 at the lower edge, below 0 in air."""
         return (self.y - self.horizon) / (self.height - self.horizon)
 
 
-# Stuff: shape(view, rng) -> (mask, detail), both bool (H, W). The detail is
-# the part in another colour, None for none.
+# Mask and detail, both bool (H, W). The detail is the part in another colour,
+# None for none.
+Shape = tuple[np.ndarray, np.ndarray | None]
 
 
-def _everywhere(view, rng):
+# Stuff: where the eye is, and a generator, to a shape.
+
+
+def _everywhere(view: View, rng: np.random.Generator) -> Shape:
     mask = np.full((view.y.size, view.x.size), True)
     return mask, None
 
 
-def _ground(view, rng):
+def _ground(view: View, rng: np.random.Generator) -> Shape:
     mask = (view.depth > 0) & (view.x > -1)
     return mask, None
 
 
-def _ridge(view, rng):
+def _ridge(view: View, rng: np.random.Generator) -> Shape:
     peaks = rng.uniform(0, 1, 6 + int(3 * view.width))
     line = np.interp(view.x, np.linspace(0, view.width, peaks.size), peaks)
     top = view.horizon - rng.uniform(0.12, 0.3) * line - 0.03
@@ -68,7 +73,7 @@ def _ridge(view, rng):
     return mask, None
 
 
-def _shore(view, rng):
+def _shore(view: View, rng: np.random.Generator) -> Shape:
     """One side of a wavy line through the middle of the ground."""
     angle = rng.uniform(0, 2 * np.pi)
     x = view.x - view.width * rng.uniform(0.3, 0.7)
@@ -78,7 +83,12 @@ def _shore(view, rng):
     return mask, None
 
 
-def _strip(view, rng, width=0.35, marked=True):
+def _strip(
+    view: View,
+    rng: np.random.Generator,
+    width: float = 0.35,
+    marked: bool = True,
+) -> Shape:
     """Paint a band from the lower edge into the vanishing point."""
     near = view.width * 0.5 + (view.vanishing - view.width * 0.5) * -0.3
     across = view.x - view.vanishing - (near - view.vanishing) * view.depth
@@ -89,19 +99,19 @@ def _strip(view, rng, width=0.35, marked=True):
     return mask, mask & dashes & middle if marked else None
 
 
-def _wide_strip(view, rng):
+def _wide_strip(view: View, rng: np.random.Generator) -> Shape:
     return _strip(view, rng, width=0.6)
 
 
-def _broad_strip(view, rng):
+def _broad_strip(view: View, rng: np.random.Generator) -> Shape:
     return _strip(view, rng, width=1.0, marked=False)
 
 
-# Things: shape(u, v, rng) -> (mask, detail), in the frame of the object:
+# Things: in the frame of the object,
 # u from -1 to 1 over its width, v from 0 at its foot to 1 at its top.
 
 
-def _vehicle(u, v, rng):
+def _vehicle(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     lean = rng.choice([-1, 1]) * rng.uniform(0.05, 0.25)
     hull = (v >= 0) & (v < 0.58) & (np.abs(u) < 0.86 + 0.22 * v)
     cabin = (v >= 0.5) & (v < 1) & (np.abs(u - lean) < 0.95 - 0.5 * v)
@@ -111,20 +121,20 @@ def _vehicle(u, v, rng):
     return hull | cabin, (pane & ~pillar) | (sill & hull)
 
 
-def _bus(u, v, rng):
+def _bus(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     box = (v >= 0) & (v < 1) & (np.abs(u) < 1)
     panes = (v > 0.5) & (v < 0.85) & (np.abs(u) < 0.93) & (u * 3 % 1 < 0.8)
     return box, box & (panes | (v < 0.1))
 
 
-def _house(u, v, rng):
+def _house(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     wall = (v >= 0) & (v < 1) & (np.abs(u) < 1)
     floors, columns = rng.integers(3, 6), rng.integers(2, 4)
     windows = (v * floors % 1 > 0.45) & (u * columns % 1 > 0.5)
     return wall, wall & windows & (v > 0.1) & (v < 0.95)
 
 
-def _tree(u, v, rng):
+def _tree(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     trunk = (v >= 0) & (v < 0.4) & (np.abs(u) < 0.14)
     crown = np.zeros_like(trunk)
     for _ in range(5):
@@ -134,21 +144,21 @@ def _tree(u, v, rng):
     return trunk | crown, trunk & ~crown
 
 
-def _person(u, v, rng):
+def _person(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     head = (u / 0.52) ** 2 + ((v - 0.87) / 0.13) ** 2 < 1
     torso = (v > 0.4) & (v < 0.78) & (np.abs(u) < 0.95)
     legs = (v >= 0) & (v <= 0.42) & (np.abs(u) < 0.72)
     return head | torso | legs, head
 
 
-def _animal(u, v, rng):
+def _animal(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     side = rng.choice([-1, 1])
     body = ((u + 0.15 * side) / 0.85) ** 2 + ((v - 0.4) / 0.4) ** 2 < 1
     head = ((u - 0.68 * side) / 0.34) ** 2 + ((v - 0.72) / 0.28) ** 2 < 1
     return body | head, head
 
 
-def _bicycle(u, v, rng):
+def _bicycle(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Shape:
     wheels = (np.abs(u) - 0.55) ** 2 + (1.25 * (v - 0.36)) ** 2 < 0.45**2
     frame = (v > 0.3) & (v < 0.85) & (np.abs(u) < 0.55)
     return wheels | frame, wheels & ~frame
@@ -159,7 +169,7 @@ class Stuff:
     """A region. Later rows of a table are painted over earlier ones."""
 
     name: str
-    shape: Callable
+    shape: Callable[[View, np.random.Generator], Shape]
     material: str
     chance: float = 1.0  # of being in a scene
 
@@ -173,7 +183,7 @@ class Thing:
     """
 
     name: str
-    shape: Callable
+    shape: Callable[[np.ndarray, np.ndarray, np.random.Generator], Shape]
     material: str
     detail: str
     on: tuple[str, ...]
@@ -193,9 +203,18 @@ class World:
     things: tuple[Thing, ...]
 
 
-def _thing(shape, material, detail, height, aspect, **common):
+def _thing(
+    shape: Callable[[np.ndarray, np.ndarray, np.random.Generator], Shape],
+    material: str,
+    detail: str,
+    height: tuple[float, float],
+    aspect: tuple[float, float],
+    **common: Any,
+) -> Callable[..., Thing]:
 
-    def make(name, on, count, **kwargs):
+    def make(
+        name: str, on: tuple[str, ...], count: tuple[int, int], **kwargs: Any
+    ) -> Thing:
         return Thing(
             name,
             shape,
@@ -341,14 +360,14 @@ LONE_THINGS = dict(car=_car, sheep=_beast, person=walker)
 GROUNDS = dict(grass='leaf', road='stone', sea='air')
 
 
-def scene_classes(layout):
+def scene_classes(layout: str) -> tuple[str, ...]:
     """Names of the classes that a layout's scenes show.
 
     Args:
         layout (str): A key of :data:`WORLDS`.
 
     Returns:
-        tuple[str]: Names as the real data set spells them; the labels of
+        tuple[str, ...]: Names as the real data set spells them; the labels of
         :class:`Scene` are indices into it.
 
     Raises:
@@ -361,7 +380,7 @@ def scene_classes(layout):
     return WORLDS[layout].classes
 
 
-def lone_world(name, ground):
+def lone_world(name: str, ground: str) -> World:
     """Make a world of one object, larger than elsewhere, on one ground.
 
     Args:

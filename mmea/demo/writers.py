@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from .render import render_object
+from .render import Scene, render_object
 from .shapes import scene_classes
 
 __all__ = [
@@ -86,7 +88,13 @@ _CITYSCAPES_LABEL_IDS = dict(
 )
 
 
-def _save(array, path, *, palette=None, **kwargs):
+def _save(
+    array: np.ndarray,
+    path: Path,
+    *,
+    palette: np.ndarray | None = None,
+    **kwargs: Any,
+) -> None:
     picture = Image.fromarray(array)
     if palette is not None:
         picture.putpalette(palette.tobytes())
@@ -94,7 +102,7 @@ def _save(array, path, *, palette=None, **kwargs):
     picture.save(path, **kwargs)
 
 
-def _translate(scene, layout, ids):
+def _translate(scene: Scene, layout: str, ids: dict[str, int]) -> np.ndarray:
     """Scene labels to the ids of the data set: uint8 (H, W)."""
     table = [ids[name] for name in scene_classes(layout)]
     return np.array(table, np.uint8)[scene.labels]
@@ -104,7 +112,7 @@ def _translate(scene, layout, ids):
 # 'val', number from 0.
 
 
-def _write_ade20k(root, split, number, scene):
+def _write_ade20k(root: Path, split: str, number: int, scene: Scene) -> None:
     folder = dict(train='training', val='validation')[split]
     name = f'ADE_{split}_{number + 1:08d}'
     _save(scene.image, root / f'images/{folder}/{name}.jpg', quality=95)
@@ -112,7 +120,9 @@ def _write_ade20k(root, split, number, scene):
     _save(ids, root / f'annotations/{folder}/{name}.png')
 
 
-def _write_cityscapes(root, split, number, scene):
+def _write_cityscapes(
+    root: Path, split: str, number: int, scene: Scene
+) -> None:
     name = f'{split}/demo/demo_{number:06d}_000019'
     _save(scene.image, root / f'leftImg8bit/{name}_leftImg8bit.png')
     for suffix, ids in (
@@ -125,16 +135,16 @@ def _write_cityscapes(root, split, number, scene):
         )
 
 
-def _voc_palette():
+def _voc_palette() -> np.ndarray:
     """Colours of Pascal VOC: the bits of an id, dealt to R, G and B."""
-    ids = np.arange(256, dtype=np.uint8)
+    ids: Any = np.arange(256, dtype=np.uint8)
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         palette[:, bit % 3] |= (ids >> bit & 1) << (7 - bit // 3)
     return palette
 
 
-def _write_voc(root, split, number, scene):
+def _write_voc(root: Path, split: str, number: int, scene: Scene) -> None:
     name = f'{dict(train=2012, val=2013)[split]}_{number:06d}'
     _save(scene.image, root / f'JPEGImages/{name}.jpg', quality=95)
     ids = _translate(scene, 'voc', CLASS_IDS['voc'])
@@ -147,7 +157,10 @@ def _write_voc(root, split, number, scene):
     for instance in scene.instances:
         if instance.label:
             mask = instance.mask.astype(np.uint8)
-            ids[cv2.dilate(mask, None) > cv2.erode(mask, None)] = IGNORED
+            # Three by three pixels, which None is; cv2's types do not know.
+            wide = cv2.dilate(mask, None)  # type: ignore[call-overload]
+            narrow = cv2.erode(mask, None)  # type: ignore[call-overload]
+            ids[wide > narrow] = IGNORED
     _save(ids, root / f'SegmentationClass/{name}.png', palette=_voc_palette())
     folder = root / 'ImageSets/Segmentation'
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +207,9 @@ COCO_CATEGORIES = [
 COCO_MIN_AREA = 32
 
 
-def _write_coco(root, split, number, scene):
+def _write_coco(
+    root: Path, split: str, number: int, scene: Scene
+) -> tuple[dict, list[dict]]:
     """Write the picture; returns its entry and those of its objects."""
     # Ids are unique over both splits, as in COCO.
     image_id = number + dict(train=1, val=500_001)[split]
@@ -226,7 +241,7 @@ def _write_coco(root, split, number, scene):
     return image, annotations
 
 
-def _finish_coco(root, records):
+def _finish_coco(root: Path, records: dict[str, list]) -> None:
     count = 0
     for split, written in records.items():
         annotations = [a for _, entries in written for a in entries]
@@ -245,14 +260,15 @@ def _finish_coco(root, records):
         path.write_text(json.dumps(content))
 
 
-def _render_imagenet(index, **kwargs):
+def _render_imagenet(index: int, **kwargs: Any) -> Scene:
     """One object each, every class in its turn."""
     names = list(IMAGENET_FOLDERS)
     return render_object('coco', names[index % len(names)], index, **kwargs)
 
 
-def _write_imagenet(root, split, number, scene):
+def _write_imagenet(root: Path, split: str, number: int, scene: Scene) -> str:
     """Write the picture; returns its line in the list of its split."""
+    assert scene.main is not None  # _render_imagenet sees to it
     name = scene_classes('coco')[scene.main.label]
     folder = IMAGENET_FOLDERS[name]
     stem = dict(
@@ -263,7 +279,7 @@ def _write_imagenet(root, split, number, scene):
     return f'{path} {CLASS_IDS["imagenet"][name]}\n'
 
 
-def _finish_imagenet(root, records):
+def _finish_imagenet(root: Path, records: dict[str, list]) -> None:
     # Without the lists a reader would number the few folders itself.
     for split, lines in records.items():
         path = root / f'meta/{split}.txt'
@@ -276,20 +292,20 @@ class Layout:
     """How scenes become files.
 
     Attributes:
-        write (callable): Takes root folder, split, number and scene.
-        size (tuple[int]): Default (H, W) in pixels.
-        finish (callable, optional): Called once, after the last scene, with
+        write (Callable): Takes root folder, split, number and scene.
+        size (tuple[int, int]): Default (H, W) in pixels.
+        finish (Callable | None): Called once, after the last scene, with
             the root folder and, per split, the list of what ``write``
             returned.
-        render (callable, optional): Takes the index of a scene, ``size`` and
+        render (Callable | None): Takes the index of a scene, ``size`` and
             ``seed``. Default: ``render_scene`` for the world of the layout's
             name.
     """
 
-    write: Callable
+    write: Callable[[Path, str, int, Scene], object]
     size: tuple[int, int] = (128, 128)
-    finish: Callable | None = None
-    render: Callable | None = None
+    finish: Callable[[Path, dict[str, list]], None] | None = None
+    render: Callable[..., Scene] | None = None
 
 
 LAYOUTS: dict[str, Layout] = dict(
