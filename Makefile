@@ -48,12 +48,14 @@ docs:  ## build the documentation into site/, with the API
 	PATH="$(DOCS):$$PATH" NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict
 	@echo "Read it: python3 -m http.server -d site (from a file, all but the search works)"
 
-lint:  ## check style and format
+lint:  ## check style and format, then types
 	@bash tools/setup_env.sh tools
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	@bash tools/setup_env.sh test
+	$(VENV)/bin/mypy
 
-format:  ## fix what lint would complain about, where that can be automatic
+format:  ## fix what ruff complains about, where that can be automatic
 	@bash tools/setup_env.sh tools
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
