@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+import mmea  # noqa: F401, lets mmcv find its ops, whoever imports it first
+
 # `make test` runs one test per core; threads that wait for each other would
 # only get in the way. Subprocesses inherit it.
 os.environ.setdefault('OMP_NUM_THREADS', '1')

@@ -129,6 +129,8 @@ class TokenAttention(nn.Module):
     def __init__(self, attention: nn.Module, host: nn.Module, embed_dims: int):
         super().__init__()
         self.attention = attention
+        if isinstance(attention, AttentionBlock2d):
+            attention.residual = False  # the host adds it
         self.embed_dims = embed_dims
         self.batch_first = getattr(host, 'batch_first', True)
         inner = getattr(host, 'w_msa', host)
@@ -141,7 +143,7 @@ class TokenAttention(nn.Module):
         if not isinstance(self.attention, AttentionBlock2d):
             self.attention.init_weights()
             return
-        # The host adds the residual, so the member starts as with its own.
+        # It starts as with a residual of its own.
         self.attention.reset_parameters()
         if self.attention.zero_init:
             self.attention.zero_output()
