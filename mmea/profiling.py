@@ -12,7 +12,8 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class Step:
         mode: str,
         dtype: torch.dtype = torch.float32,
         run: Callable | None = None,
-    ):
+    ) -> None:
         self.training = mode == 'training'
         self.module = module.train(self.training)
         self.inputs = [
@@ -77,7 +78,7 @@ class Step:
         ):
             return self.run(*self.inputs)
 
-    def __call__(self):
+    def __call__(self) -> None:
         if not self.training:
             with torch.inference_mode():
                 self.forward()
@@ -114,11 +115,11 @@ class Limits:
             limit. Default: 'cpu'.
     """
 
-    def __init__(self, seconds: float, device: str = 'cpu'):
+    def __init__(self, seconds: float, device: str = 'cpu') -> None:
         self._limits = dict(seconds=seconds, memory=0.8 * free_memory(device))
-        self._rows = defaultdict(dict)
+        self._rows: dict[str, dict[int, dict]] = defaultdict(dict)
 
-    def note(self, name: str, size: int, row: dict):
+    def note(self, name: str, size: int, row: dict) -> None:
         """Remember the seconds and the memory of a step; sizes ascend."""
         self._rows[name][size] = row
 
@@ -156,7 +157,7 @@ def profile_steps(
 
 
 def time_steps(
-    steps: dict[str, Callable],
+    steps: Mapping[str, Callable],
     device: str = 'cpu',
     *,
     rounds: int = 5,
@@ -165,7 +166,8 @@ def time_steps(
     """Measure the median time of each step, the steps taking turns.
 
     Args:
-        steps (dict[str, Callable]): By name. Each runs once before, untimed.
+        steps (Mapping[str, Callable]): By name. Each runs once before,
+            untimed.
         device (str): 'cpu' or 'cuda'. Default: 'cpu'.
         rounds (int): Turns, at most. Default: 5.
         seconds (float): No further turn of a step starts when all of its
@@ -175,7 +177,7 @@ def time_steps(
         dict[str, float]: Seconds.
     """
     clock = _time_on_gpu if device == 'cuda' else _time_on_cpu
-    times = {name: [] for name in steps}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
     for _ in range(rounds):
@@ -247,9 +249,9 @@ def saved_memory(
         own (Iterable[Tensor]): What does not count either: the input, the
             parameters. Default: none.
     """
-    kept = {}
+    kept: dict[int, int] = {}
 
-    def pack(tensor):
+    def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -265,13 +267,24 @@ def _as_list(out: Tensor | list[Tensor]) -> list[Tensor]:
     return [out] if isinstance(out, Tensor) else out
 
 
-def _count_sdpa(query, key, value, *args, out_shape=None, **kwargs):
+def _count_sdpa(
+    query: torch.Size,
+    key: torch.Size,
+    value: torch.Size,
+    *args: Any,
+    **kwargs: Any,
+) -> int:
     return sdpa_flop_count(query, key, value)
 
 
 def _count_sdpa_backward(
-    grad, query, key, value, *args, out_shape=None, **kwargs
-):
+    grad: torch.Size,
+    query: torch.Size,
+    key: torch.Size,
+    value: torch.Size,
+    *args: Any,
+    **kwargs: Any,
+) -> int:
     return sdpa_backward_flop_count(grad, query, key, value)
 
 

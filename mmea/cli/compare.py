@@ -10,7 +10,7 @@ __all__ = ['main']
 
 
 @command
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog='mmea compare',
         description='Compare attention layers: what each costs on maps of '

@@ -10,7 +10,7 @@ __all__ = ['main']
 
 
 @command
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     from mmea.convert import SOURCES, convert, list_sources, untouched
     from mmea.convert.rename import group
 

@@ -32,7 +32,7 @@ __all__ = ['compare']
 METRICS = ('mIoU', 'coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1')
 
 
-def compare(args: Namespace):
+def compare(args: Namespace) -> None:
     """Measure, train and write the report.
 
     Args:
@@ -72,7 +72,9 @@ def _device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def _compare_costs(args, members: dict[str, dict | None]) -> list[str]:
+def _compare_costs(
+    args: Namespace, members: dict[str, dict | None]
+) -> list[str]:
     real = {label: member for label, member in members.items() if member}
     rows = []
     total = len(real) * len(set(args.sizes)) * len(MODES)
@@ -110,7 +112,7 @@ def _compare_costs(args, members: dict[str, dict | None]) -> list[str]:
     ]
 
 
-def _make_runs(args, members: dict[str, dict | None]) -> list[Run]:
+def _make_runs(args: Namespace, members: dict[str, dict | None]) -> list[Run]:
     cfg = load_config(args.config, demo=args.demo, options=args.cfg_options)
     if not cfg.get('val_dataloader'):
         raise UserError(
@@ -144,7 +146,7 @@ def _count_parameters(cfg: Config) -> int:
         ) from error
 
 
-def _train(args, runs: list[Run]) -> list[Run]:
+def _train(args: Namespace, runs: list[Run]) -> list[Run]:
     """Train what is missing; the runs that failed."""
     # Or the runs would go on without it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -164,16 +166,16 @@ def _train(args, runs: list[Run]) -> list[Run]:
     return [run for run in runs if run.result is None]
 
 
-def _compare_accuracy(args, runs: list[Run]) -> list[str]:
-    done = [run for run in runs if run.result is not None]
-    rows = [
+def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
+    rows: list[dict] = [
         dict(
             member=run.label,
             seed=run.seed,
             parameters=run.parameters,
-            **run.result,
+            **result,
         )
-        for run in done
+        for run in runs
+        if (result := run.result) is not None
     ]
     if not rows:
         return []
@@ -181,7 +183,7 @@ def _compare_accuracy(args, runs: list[Run]) -> list[str]:
     shown = [name for name in METRICS if name in rows[0]]
     if not shown:
         shown = [k for k in rows[0] if k not in ('member', 'seed')][:1]
-    by_member = {}
+    by_member: dict[str, list[dict]] = {}
     for row in rows:
         by_member.setdefault(row['member'], []).append(row)
     lines = [

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from typing import Any
 
 from mmengine.config import Config, DictAction
 
@@ -88,7 +89,7 @@ def config_with(cfg: Config, member: dict | None) -> Config:
     return cfg
 
 
-def _replace(cfg, member: dict | None) -> int:
+def _replace(cfg: Any, member: dict | None) -> int:
     if isinstance(cfg, (list, tuple)):
         return sum(_replace(value, member) for value in cfg)
     if not isinstance(cfg, dict):

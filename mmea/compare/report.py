@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import statistics
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
     return [*text.getvalue().strip().splitlines(), '']
 
 
-def write_csv(rows: list[dict], path: Path):
+def write_csv(rows: list[dict], path: Path) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, columns, lineterminator='\n')
@@ -78,9 +79,14 @@ def cost_tables(rows: list[dict], baseline: str | None = None) -> list[str]:
     found = {(r['member'], r['mode'], r['size']): r for r in rows}
     members = list(dict.fromkeys(row['member'] for row in rows))
     sizes = sorted({row['size'] for row in rows})
-    text = []
+    text: list[str] = []
 
-    def add(title, mode, cell, **last):
+    def add(
+        title: str,
+        mode: str,
+        cell: Callable[[dict], str],
+        **last: Callable[[dict], str],
+    ) -> None:
         lines = []
         for member in members:
             own = {
@@ -96,16 +102,16 @@ def cost_tables(rows: list[dict], baseline: str | None = None) -> list[str]:
         header = ['', *(f'{s} x {s}' for s in sizes), *names]
         text.extend([f'### {title}', '', *markdown(header, lines)])
 
-    def number(key, unit):
+    def number(key: str, unit: float) -> Callable[[dict], str]:
         return partial(amount, key=key, unit=unit)
 
-    def parameters(own):
+    def parameters(own: dict[int, dict]) -> str:
         return f'{own[min(own)]["parameters"] / 1e6:.3f}'
 
-    def growth(own):
+    def growth(own: dict[int, dict]) -> str:
         return _growth({size: row['seconds'] for size, row in own.items()})
 
-    def faster(row):
+    def faster(row: dict) -> str:
         base = found.get((baseline, row['mode'], row['size']))
         return times_faster(row, base)
 
@@ -134,21 +140,21 @@ def _growth(times: dict[int, float]) -> str:
     return f'{math.log(last / first) / math.log(b * b / (a * a)):.2f}'
 
 
-def plot_costs(rows: list[dict], path: Path):
+def plot_costs(rows: list[dict], path: Path) -> None:
     """Time and memory over tokens, inference and training."""
     members = list(dict.fromkeys(row['member'] for row in rows))
     modes = list(dict.fromkeys(row['mode'] for row in rows))
     figure, axes = plt.subplots(
         len(modes), 2, figsize=(11, 4.2 * len(modes)), squeeze=False
     )
-    colours = plt.get_cmap('tab20').colors
+    colours = plt.get_cmap('tab20')
     for line, mode in zip(axes, modes):
         for i, member in enumerate(members):
             own = [
                 r for r in rows if (r['mode'], r['member']) == (mode, member)
             ]
             tokens = [row['size'] ** 2 for row in own]
-            colour = colours[i % 20]
+            colour = colours(i % 20)
             style = dict(marker='o', color=colour, label=member)
             line[0].plot(tokens, [r['seconds'] * 1e3 for r in own], **style)
             low, high = (
@@ -179,7 +185,9 @@ def summarise(values: list[float]) -> str:
     return f'{mean:.2f} ± {spread:.2f} ({len(values)} runs)'
 
 
-def plot_accuracy(results: dict[str, list[float]], name: str, path: Path):
+def plot_accuracy(
+    results: dict[str, list[float]], name: str, path: Path
+) -> None:
     """One line for each member: its runs as dots, their mean as a bar."""
     figure, axis = plt.subplots(figsize=(8, 1 + 0.4 * len(results)))
     for i, values in enumerate(results.values()):
@@ -193,7 +201,7 @@ def plot_accuracy(results: dict[str, list[float]], name: str, path: Path):
     _save(figure, path)
 
 
-def _save(figure, path: Path):
+def _save(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -38,13 +38,13 @@ class Run:
         cfg: Config,
         folder: Path,
         parameters: int,
-    ):
+    ) -> None:
         self.label, self.seed, self.folder = label, seed, folder
         self.parameters = parameters
         self.log = folder / 'log.txt'
         self._config = folder / 'config.py'
         self._result = folder / 'result.json'
-        self._process = None
+        self._process: subprocess.Popen | None = None
         folder.mkdir(parents=True, exist_ok=True)
         # The Runner writes the config that it runs into its work dir, under
         # the same name, and a resumed one differs.
@@ -62,7 +62,7 @@ class Run:
         else:
             self._config.write_text(text, encoding='utf-8')
 
-    def start(self, threads: int, gpu: int | None = None):
+    def start(self, threads: int, gpu: int | None = None) -> None:
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         if gpu is not None:
             environment['CUDA_VISIBLE_DEVICES'] = str(gpu)
@@ -79,8 +79,8 @@ class Run:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def stop(self):
-        if self.running:
+    def stop(self) -> None:
+        if self._process is not None:
             self._process.terminate()
             self._process.wait()
 
@@ -134,7 +134,7 @@ class Run:
 
 def train_runs(
     runs: list[Run], jobs: int, gpus: int = 0, threads: int = 1
-) -> Iterator[list[Run]]:
+) -> Generator[list[Run], None, None]:
     """Train what has no result yet, some at a time.
 
     Args:
@@ -148,13 +148,13 @@ def train_runs(
         generator: close it (``contextlib.closing``).
     """
     waiting = [run for run in runs if run.result is None]
-    slots = [None] * jobs
+    slots: list[Run | None] = [None] * jobs
     try:
         while waiting or any(run and run.running for run in slots):
             for i, run in enumerate(slots):
                 if waiting and not (run and run.running):
-                    slots[i] = waiting.pop(0)
-                    slots[i].start(threads, i % gpus if gpus else None)
+                    slots[i] = run = waiting.pop(0)
+                    run.start(threads, i % gpus if gpus else None)
             yield [run for run in slots if run and run.running]
             time.sleep(1)
     finally:

@@ -45,7 +45,8 @@ def convert(
     """
     state = _unwrap(state_dict)
     found = _find(state, source, prefix)
-    converted, parts = {}, {}
+    converted: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
         if name not in found:
             converted[name] = value
@@ -131,7 +132,7 @@ def _find(
             f'{prefix=} has no name of {source!r}; '
             + _suggest(state, source, prefix)
         )
-    taken = {}
+    taken: dict[str, str] = {}
     for name in state:
         new = ''.join(found.get(name, name))
         if (other := taken.setdefault(new, name)) != name:

@@ -92,7 +92,7 @@ def find_places(names: Iterable[str], rules: Mapping[str, str]) -> list[str]:
 
 def group(names: Iterable[str], most: int = 8) -> str:
     """Say in short which names these are: 'head.fc.* (2), norm.weight'."""
-    parts = {}
+    parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault('.'.join(name.split('.')[:2]), []).append(name)
     words = [

@@ -38,7 +38,9 @@ def reshape(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def linear_to_conv(part: dict[str, Tensor], end: str = 'out_proj.weight'):
+def linear_to_conv(
+    part: dict[str, Tensor], end: str = 'out_proj.weight'
+) -> dict[str, Tensor]:
     """Make linear layers 1x1 convolutions."""
     return {
         name: value[:, :, None, None]

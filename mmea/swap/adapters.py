@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,7 @@ from .rules import BARE_TOKENS, MAPS, kind_of
 __all__ = ['TokenAttention', 'WindowTokens', 'build_replacement']
 
 
-def build_replacement(
-    module: nn.Module, target: dict
-) -> tuple[nn.Module | None, str | None]:
+def build_replacement(module: nn.Module, target: dict) -> nn.Module | str:
     """Build the new module, or say why the target does not fit.
 
     Args:
@@ -25,18 +25,18 @@ def build_replacement(
         target (dict): Config of a registered layer.
 
     Returns:
-        tuple[nn.Module | None, str | None]: One of the two.
+        nn.Module | str: One of the two.
 
     Raises:
         ValueError: The target is no such layer, or cannot be built.
         TypeError: It has an argument that its layer does not take.
     """
-    kind = kind_of(type(module))
+    kind = kind_of(type(module)) or ''
     for_tokens = _is_for_tokens(target)
     if kind in MAPS:
         if for_tokens:
-            return None, f'{target["type"]} is for tokens, and this is a map'
-        return _build_for_maps(target, module.in_channels), None
+            return f'{target["type"]} is for tokens, and this is a map'
+        return _build_for_maps(target, module.in_channels)  # type: ignore[arg-type]
     width = _width(module)
     if for_tokens:
         cfg = dict(target, embed_dims=width, batch_first=True)
@@ -47,11 +47,11 @@ def build_replacement(
         # Those are no map of the batch: its padding says nothing of them.
         attention = _build_for_maps(target, width, padded=not bare)
         if bare and not _order_free(attention):
-            return None, (
+            return (
                 f'{type(attention).__name__} depends on where its pixels are, '
                 'and these tokens come without height and width'
             )
-    return _ADAPTERS[kind](attention, module, width), None
+    return _ADAPTERS[kind](attention, module, width)
 
 
 def _is_for_tokens(target: dict) -> bool:
@@ -79,10 +79,10 @@ def _build_for_maps(
 ) -> AttentionBlock2d:
     # A gate has no residual by default, but what is replaced has one.
     cfg = dict(target, residual=True)
-    return build_attention(cfg, channels, padded=padded)
+    return build_attention(cfg, channels, padded=padded)  # type: ignore[return-value]
 
 
-def _width(module: nn.Module) -> int:
+def _width(module: Any) -> int:
     if hasattr(module, 'w_msa'):
         return module.w_msa.embed_dims
     if hasattr(module, 'embed_dims'):
@@ -126,7 +126,9 @@ class TokenAttention(nn.Module):
         embed_dims (int): Channels C.
     """
 
-    def __init__(self, attention: nn.Module, host: nn.Module, embed_dims: int):
+    def __init__(
+        self, attention: nn.Module, host: nn.Module, embed_dims: int
+    ) -> None:
         super().__init__()
         self.attention = attention
         if isinstance(attention, AttentionBlock2d):
@@ -139,9 +141,9 @@ class TokenAttention(nn.Module):
         self.dropout_layer = getattr(host, 'dropout_layer', drop)
         self.init_weights()
 
-    def init_weights(self):
+    def init_weights(self) -> None:
         if not isinstance(self.attention, AttentionBlock2d):
-            self.attention.init_weights()
+            self.attention.init_weights()  # type: ignore[operator]
             return
         # It starts as with a residual of its own.
         self.attention.reset_parameters()
@@ -151,7 +153,7 @@ class TokenAttention(nn.Module):
     def attend(
         self,
         x: Tensor,
-        hw_shape: tuple[int, int] | None = None,
+        hw_shape: Sequence[int] | None = None,
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """(B, N, C) to the same, dropout included, no residual."""
@@ -204,7 +206,7 @@ class Tokens(TokenAttention):
         key_pos: Tensor | None = None,
         attn_mask: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         # Same objects, not same numbers: comparing those would cost a pass.
         if any(x is not None and x is not query for x in (key, value)) or (
@@ -256,7 +258,7 @@ class TorchTokens(TokenAttention):
         return (out if self.batch_first else out.transpose(0, 1)), None
 
 
-def _check_no_mask(attn_mask: Tensor | None):
+def _check_no_mask(attn_mask: Tensor | None) -> None:
     if attn_mask is not None:
         raise ValueError(
             'a pairwise mask (attn_mask) has no meaning for the attention '

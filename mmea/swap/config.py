@@ -1,6 +1,7 @@
 """The swap in a config: what writes it, and what builds the model of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -15,7 +16,7 @@ from .surgery import swap_attention
 __all__ = ['build_swapped', 'wrap_in_swap']
 
 
-def wrap_in_swap(cfg: Config, target: dict):
+def wrap_in_swap(cfg: Config, target: dict) -> None:
     """Write ``mmea.SwapAttention`` around a config's model. In place.
 
     The model's keys stay where they are, beside ``rules``, so that options
@@ -47,7 +48,7 @@ def build_swapped(
     model: dict,
     rules: Sequence[dict],
     input_size: tuple[int, int] | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> nn.Module:
     """Build a model and swap its attention, for ``type='mmea.SwapAttention'``.
 

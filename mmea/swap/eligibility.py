@@ -2,6 +2,7 @@
 
 import inspect
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
@@ -43,7 +44,7 @@ def obstacle(path: list[tuple[str, nn.Module]]) -> str | None:
 
 def _signature(module: nn.Module) -> str | None:
     """Say why a module cannot be called as its known base is."""
-    kind = kind_of(type(module))
+    kind = kind_of(type(module)) or ''
     if kind in MAPS:
         return None
     known = next(
@@ -115,6 +116,6 @@ def _layer(hosts: list[nn.Module]) -> nn.Module:
     return hosts[0]
 
 
-def _parameters(cls: type) -> list[str]:
+def _parameters(cls: type[Any]) -> list[str]:
     """Names of the parameters of forward()."""
     return list(inspect.signature(cls.forward).parameters)

@@ -2,6 +2,7 @@
 
 import inspect
 from fnmatch import fnmatchcase
+from typing import Any
 
 from mmengine.utils import get_object_from_string
 from torch import nn
@@ -59,7 +60,7 @@ class Rule:
         ValueError: It is not well-formed.
     """
 
-    def __init__(self, rule: dict):
+    def __init__(self, rule: dict) -> None:
         rule = _checked(rule)
         self.source = _find_source(rule['source'])
         self.target = rule['target']
@@ -126,7 +127,7 @@ def _find_source(source: str | type) -> str | type:
     """Return a key of SOURCES or 'any' as it is, else the class."""
     if source in SOURCES or source == 'any':
         return source
-    cls = source
+    cls: Any = source
     if isinstance(source, str):
         try:
             cls = get_object_from_string(source)

@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmea.layers import AttentionBlock2d
 from mmea.profiling import count_macs, count_parameters
@@ -72,25 +73,25 @@ def swap_attention(
             the model is as it was.
         TypeError: A target has an argument that its layer does not take.
     """
-    rules = [Rule(rule) for rule in rules]
+    checked = [Rule(rule) for rule in rules]
     report = SwapReport()
-    plan = list(_plan(model, rules, report))
-    report.unused = [str(rule.source) for rule in rules if not rule.used]
+    plan = list(_plan(model, checked, report))
+    report.unused = [str(rule.source) for rule in checked if not rule.used]
     before = count_parameters(model)
-    macs = None if input_size is None else _count_macs(model, input_size)
+    macs = 0 if input_size is None else _count_macs(model, input_size)
     for parent, attr, module in plan:
         # Not setattr(): a Sequential's children have numbers for names.
         parent._modules[attr] = module
     report.params = before, count_parameters(model)
-    if macs is not None:
+    if input_size is not None:
         report.macs = macs, _count_macs(model, input_size)
     if plan and hasattr(model, 'init_weights'):
         names = [site.name for site in report.replaced]
-        earlier = vars(model).get('init_weights')
+        earlier: Any = vars(model).get('init_weights')
         if getattr(earlier, 'func', None) is _init_weights:
             names += earlier.args[1]
         # A partial of a plain function survives deepcopy and pickle.
-        model.init_weights = partial(_init_weights, model, names)
+        model.init_weights = partial(_init_weights, model, names)  # type: ignore[assignment]
     return report
 
 
@@ -102,9 +103,12 @@ def _plan(
         reason = 'it is the model itself; swap what holds it'
         report.left.append(_site([('', model)], reason))
         return
-    replacements = {}  # of each module seen; None, where it stays
+    # Of each module seen; None, where it stays.
+    replacements: dict[nn.Module, nn.Module | None] = {}
 
-    def walk(path: list[tuple[str, nn.Module]]):
+    def walk(
+        path: list[tuple[str, nn.Module]],
+    ) -> Iterator[tuple[nn.Module, str, nn.Module]]:
         parent = path[-1][1]
         for attr, module in parent._modules.items():
             if module is None or isinstance(
@@ -123,8 +127,8 @@ def _plan(
                         reason = 'no known source, so no rule can name it'
                         report.left.append(_site(inner, reason))
                     yield from walk(inner)
-            if replacements[module] is not None:
-                yield parent, attr, replacements[module]
+            if (new := replacements[module]) is not None:
+                yield parent, attr, new
 
     yield from walk([('', model)])
 
@@ -140,14 +144,14 @@ def _replace(
         site.reason = _why_unmatched(site.name, module, rules)
         return site, None
     rule.used = True
-    new, reason = None, obstacle(path)
-    if reason is None:
+    new: nn.Module | str | None = obstacle(path)
+    if new is None:
         try:
-            new, reason = build_replacement(module, rule.target)
+            new = build_replacement(module, rule.target)
         except (TypeError, ValueError) as error:
             raise type(error)(f'{site.name}: {error}') from error
-    if reason is not None:
-        site.reason = reason
+    if isinstance(new, str):
+        site.reason = new
         return site, None
     old = list(module.parameters())
     if old:
@@ -192,17 +196,23 @@ def _looks_like_attention(module: nn.Module) -> bool:
     )
 
 
-def _init_weights(model: nn.Module, names: list[str]):
+def _init_weights(model: Any, names: list[str]) -> None:
     """Run the host's init_weights(), without the last word on new modules.
 
     Hosts run Kaiming or Xavier over all that has a weight.
     """
-    loaded = set()
-    before = {}
+    loaded: set[str] = set()
+    before: dict[str, dict[str, Tensor]] = {}
     handles = []
     for name in names:
         # What the host loads from a checkpoint stays.
-        def note(module, state_dict, prefix, *args, name=name):
+        def note(
+            module: nn.Module,
+            state_dict: dict,
+            prefix: str,
+            *args: Any,
+            name: str = name,
+        ) -> None:
             if any(prefix + key in state_dict for key in before[name]):
                 loaded.add(name)
 
@@ -230,7 +240,9 @@ def _init_weights(model: nn.Module, names: list[str]):
             module.init_weights()
 
 
-def _add_bias_table(module: nn.Module, state: dict, prefix: str, *args):
+def _add_bias_table(
+    module: nn.Module, state: dict, prefix: str, *args: Any
+) -> None:
     """mmdet's Swin looks for the table of each that its weights file has.
 
     Of another size, it is passed over.
@@ -242,7 +254,7 @@ def _add_bias_table(module: nn.Module, state: dict, prefix: str, *args):
 def _count_macs(model: nn.Module, size: tuple[int, int]) -> int:
     """Of one image through the model, in eval mode, head included."""
     device = next(model.parameters()).device
-    args = [torch.zeros(1, 3, *size, device=device)]
+    args: list[Any] = [torch.zeros(1, 3, *size, device=device)]
     kwargs = {}
     if 'mode' in inspect.signature(model.forward).parameters:
         kwargs['mode'] = 'tensor'
@@ -250,7 +262,7 @@ def _count_macs(model: nn.Module, size: tuple[int, int]) -> int:
         from mmdet.structures import DetDataSample
 
         names = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-        meta = dict.fromkeys(names, tuple(size))
+        meta: dict[str, Any] = dict.fromkeys(names, tuple(size))
         meta['scale_factor'] = (1.0, 1.0)
         args.append([DetDataSample(metainfo=meta)])
     modes = {module: module.training for module in model.modules()}
