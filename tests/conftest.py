@@ -159,14 +159,16 @@ def run():
 
 @pytest.fixture(scope='session')
 def processes():
-    """A context for them: a fork need not import all again.
+    """A context for them: forks of a server that has imported and run nothing.
 
-    With a GPU they are started anew, for CUDA does not survive a fork.
+    Of a fork of this process the gradients may be refused: torch's autograd,
+    once it has started threads, does not survive one, nor does CUDA.
     """
     import torch
 
-    method = 'spawn' if torch.cuda.is_available() else 'fork'
-    return torch.multiprocessing.get_context(method)
+    context = torch.multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['mmea.models'])
+    return context
 
 
 def free_port() -> str:
@@ -176,7 +178,9 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def _call_ranked(rank, number, port, main, args):
+def _call_ranked(rank, number, port, folder, environ, main, args):
+    os.chdir(folder)
+    os.environ.update(environ)
     address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(number), **address
@@ -189,10 +193,10 @@ def run_apart(processes):
     """Call a command's main() in processes of its own; their exit codes."""
 
     def start(main, *args, number=1):
-        port = free_port()
+        shared = free_port(), os.getcwd(), dict(os.environ), main, args
         started = [
             processes.Process(
-                target=_call_ranked, args=(rank, number, port, main, args)
+                target=_call_ranked, args=(rank, number, *shared)
             )
             for rank in range(number)
         ]

@@ -52,8 +52,8 @@ class TestCBAMGate2d(LayerTester):
         layer.train()(x, mask)
         z = torch.cat(
             [
-                layer._look(x[:1, :, :3], None)[1].flatten(),
-                layer._look(x[2:, ..., :2], None)[1].flatten(),
+                layer._two_steps(x[:1, :, :3], None)[1].flatten(),
+                layer._two_steps(x[2:, ..., :2], None)[1].flatten(),
             ]
         )
         norm = layer.token_norm
