@@ -37,7 +37,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *list_attentions()})
+    try:
+        layers = list(list_attentions())
+    except ImportError:  # no torch here
+        layers = []
+    return sorted({*globals(), *__all__, *layers})
 
 
 def list_attentions() -> dict[str, str]:
@@ -51,7 +55,7 @@ def list_attentions() -> dict[str, str]:
     """
     layers = import_module('mmea.layers')
     return {
-        name: getattr(layers, name).__doc__.partition('\n')[0]
+        name: (getattr(layers, name).__doc__ or '').partition('\n')[0]
         for name in sorted(layers.__all__)
         if name[0].isupper() and name != 'AttentionBlock2d'
     }

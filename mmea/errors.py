@@ -18,7 +18,10 @@ class UserError(RuntimeError):
     """
 
     def __str__(self) -> str:
-        # A DataLoader's worker hands its error over as a whole traceback;
-        # the message is its last line.
-        last = super().__str__().strip().rpartition('\n')[2]
-        return last.removeprefix(f'{__name__}.{type(self).__name__}: ')
+        text = super().__str__()
+        # A DataLoader's worker hands its error over as a whole traceback,
+        # which ends with the message.
+        if text.startswith('Caught '):
+            text = text.rpartition(f'{__name__}.{type(self).__name__}: ')[2]
+        # That of a package may have several lines.
+        return ' '.join(line.strip() for line in text.strip().splitlines())

@@ -111,6 +111,7 @@ def test_a_run_that_fails(project, run):
         (['--sizes', '0'], '--sizes must be positive, got 0'),
         (['tiny.py', '--members', 'NonLocal2d:foo=1'], 'foo is no argument'),
         (['gone.py'], 'no config file gone.py'),
+        (['--out', 'tiny.py'], 'cannot make the folder --out tiny.py'),
         (['tiny.py', '--cfg-options', 'val_dataloader=None'], 'nothing to'),
         (
             ['tiny.py', '--cfg-options', 'data_root=0']

@@ -349,6 +349,13 @@ def test_command(tmp_path, run):
     block.load_state_dict(torch.load(new)['state_dict'])
     with pytest.raises(SystemExit, match='^error: no such checkpoint'):
         run(main, 'eanet_block', tmp_path / 'gone.pth', new)
+    old = tmp_path / 'old.pth'
+    with pytest.raises(SystemExit, match='is the published checkpoint itself'):
+        run(main, 'eanet_block', old, tmp_path / 'folder/../old.pth')
+    with pytest.raises(SystemExit, match='^error: cannot write .*folder: '):
+        run(main, 'eanet_block', old, tmp_path / 'folder')
+    with pytest.raises(SystemExit, match='^error: cannot write .*new.pth/a: '):
+        run(main, 'eanet_block', old, new / 'a')
 
 
 def test_sources_are_told_once():
@@ -402,5 +409,7 @@ def test_pages_say_what_the_table_says(source, page, number):
 def test_errors():
     with pytest.raises(ValueError, match="source='eanett'.*eanet_block"):
         convert({}, 'eanett')
+    with pytest.raises(ValueError, match='state_dict is empty'):
+        convert({'state_dict': {}}, 'eanet_block')
     with pytest.raises(ValueError, match="'conv9.weight' is no name of"):
         convert({'conv9.weight': torch.ones(1)}, 'eanet_block')

@@ -38,15 +38,23 @@ def main(argv: list[str] | None = None) -> None:
 
     from mmea.engine.checkpoint import load_checkpoint
 
+    out = Path(args.out)
+    if out.exists() and out.resolve() == Path(args.checkpoint).resolve():
+        raise UserError(
+            f'{out} is the published checkpoint itself; name another file'
+        )
     old = load_checkpoint(args.checkpoint, 'cpu')
     try:
         state = convert(old, args.source, args.prefix)
         kept = untouched(old, args.source, args.prefix)
     except ValueError as error:
         raise UserError(str(error)) from error
-    out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=state, meta=old.get('meta', {})), out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(state_dict=state, meta=old.get('meta', {})), out)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise UserError(f'cannot write {out}: {reason}') from error
     print(f'{len(state)} entries written to {out}')
     if kept:
         print(f'{len(kept)} of them kept as they are: {group(kept)}')

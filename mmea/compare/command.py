@@ -46,7 +46,12 @@ def compare(args: Namespace) -> None:
         args.members = ([NONE] if args.config else []) + all_members()
     members = {text: parse_member(text) for text in args.members}
     text = ['# Comparison of attention layers', '']
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot make the folder --out {args.out}: {error.strerror}'
+        ) from error
     # First, as it finds what is wrong with the config.
     runs = _make_runs(args, members) if args.config else []
     if not args.no_cost:

@@ -128,5 +128,12 @@ def _write_demo_scenes(cfg: Config) -> None:
     from mmea.demo import write_demo
 
     if dist.is_main_process():
-        write_demo(out_dir=cfg.train_dataloader.dataset.data_root, **scenes)
+        root = cfg.train_dataloader.dataset.data_root
+        try:
+            write_demo(out_dir=root, **scenes)
+        except (OSError, TypeError, ValueError) as error:
+            raise UserError(
+                f'cannot render the demo scenes (demo_scenes, '
+                f'train_dataloader.dataset.data_root): {error}'
+            ) from error
     dist.barrier()

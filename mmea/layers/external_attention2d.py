@@ -160,7 +160,8 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         )
 
     def _obstacle(self) -> tuple | None:
-        if type(self).attend is not ExternalAttention2d.attend:
+        own = type(self).attend is not ExternalAttention2d.attend
+        if own or 'attend' in vars(self):
             return '{} has an attend() of its own', type(self).__name__
         for name in ('in_proj', 'out_proj'):
             conv = getattr(self, name)
@@ -303,7 +304,12 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
 
     def check_foldable(self) -> None:
         """Raise a ValueError if the layer cannot be folded exactly."""
-        obstacle = None if self.deployed else self._obstacle()
+        if self.deployed:
+            return
+        obstacle = self._obstacle()
+        for name in ('key_memory', 'value_memory'):
+            if name not in self._parameters:  # but it has a parametrisation
+                obstacle = obstacle or ('{} is no plain parameter', name)
         if obstacle is not None:
             text, *values = obstacle
             raise ValueError(

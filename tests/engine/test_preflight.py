@@ -30,6 +30,18 @@ def test_missing_list(fails):
     assert 'the annotation file data/train.txt' in message
 
 
+def test_demo_scenes_over_something_else(fails, project):
+    (project / 'mine').mkdir()
+    (project / 'mine/notes.txt').write_text('mine')
+    root = 'train_dataloader.dataset.data_root=mine'
+    message = fails('--demo', '--cfg-options', root, config='ea_fpn_ade20k')
+    assert "holds 'notes.txt', which is not from mmea" in message
+    assert 'train_dataloader.dataset.data_root' in message
+    few = 'demo_scenes.num_train=0'
+    message = fails('--demo', '--cfg-options', few, config='ea_fpn_ade20k')
+    assert 'num_train must be an integer, at least 1' in message
+
+
 def test_work_dir_that_cannot_be_written(fails, project):
     (project / 'file').write_text('in the way')
     message = fails('--work-dir', 'file/work')

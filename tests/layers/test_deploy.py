@@ -32,3 +32,14 @@ def test_all_or_none():
     with pytest.raises(ValueError, match=r'^2\.0: .*in_proj has hooks'):
         switch_to_deploy(model)
     assert not model[1].deployed
+
+
+@pytest.mark.parametrize('name', ['key_memory', 'value_memory'])
+def test_parametrised_memory_stays_whole(name):
+    layer = ExternalAttention2d(6, zero_init=False)
+    x = torch.randn(2, 6, 5, 7)
+    nn.utils.parametrize.register_parametrization(layer, name, nn.Tanh())
+    want = layer(x)
+    with pytest.raises(ValueError, match=f'{name} is no plain parameter'):
+        switch_to_deploy(nn.Sequential(layer))
+    assert torch.equal(layer(x), want)

@@ -278,6 +278,8 @@ class TestChooseForm:
             layer.out_proj.register_forward_pre_hook(lambda *args: None)
         elif how == 'backward hook':
             layer.out_proj.register_full_backward_hook(lambda *args: None)
+        elif how == 'forward of its own':
+            layer.in_proj.forward = layer.in_proj.forward
         elif how == 'wrapper':
             layer.out_proj = nn.Sequential(layer.out_proj, nn.Identity())
         elif how == 'parametrisation':
@@ -293,6 +295,7 @@ class TestChooseForm:
             ('hook', 'in_proj has hooks'),
             ('pre-hook', 'out_proj has hooks'),
             ('backward hook', 'out_proj has hooks'),
+            ('forward of its own', 'in_proj has hooks'),
             ('wrapper', 'out_proj is a Sequential'),
             ('parametrisation', 'in_proj is a ParametrizedConv2d'),
             ('kernel', 'in_proj is no 1x1 convolution'),
@@ -317,6 +320,9 @@ class TestChooseForm:
 
         layer = Other(6).double()
         self.check(layer, 'plain', 'Other has an attend() of its own')
+        layer = make()
+        layer.attend = layer.attend
+        self.check(layer, 'plain', 'has an attend() of its own')
 
     @pytest.mark.parametrize('part', ['in_proj', 'out_proj', 'norm', 'act'])
     def test_hooks_run(self, part):

@@ -62,8 +62,8 @@ def data_root_hint(dataset: ConfigDict, key: str) -> str:
     """Say what to do when the data are not there."""
     root = dataset.get('data_root') or ''
     return (
-        f'set {key}.data_root (now {root!r}) to your copy, or try '
-        '--demo, which needs no data set'
+        f'set {key}.data_root (now {root!r}) to your copy; configs of mmea '
+        'run without a data set by --demo'
     )
 
 
