@@ -180,7 +180,9 @@ class Copy:
 
     def test(self, *args: str) -> subprocess.CompletedProcess:
         return self.run(
-            *'-m pytest -q -rfE -p no:cacheprovider'.split(), *args
+            *'-m pytest -q -rfE -p no:cacheprovider'.split(),
+            *('-m', 'not slow'),
+            *args,
         )
 
 
@@ -207,8 +209,8 @@ def check_tests(faults: list[Fault], root: Path, jobs: int):
     """Raise a FaultError unless all that the faults name passes without."""
     tests = dict.fromkeys(t for fault in faults for t in fault.tests.split())
     with Copy(root) as copy:
-        parallel = ['-n', str(jobs)] if jobs > 1 else []
-        done = copy.test(*parallel, *tests)
+        parallel = ['-n', str(jobs), '--dist', 'worksteal']
+        done = copy.test(*(parallel if jobs > 1 else []), *tests)
     if done.returncode:
         raise FaultError(f'{done.stdout}\nthe tests fail without a fault')
 
