@@ -350,6 +350,9 @@ def test_command(tmp_path, run):
     with pytest.raises(SystemExit, match='^error: no such checkpoint'):
         run(main, 'eanet_block', tmp_path / 'gone.pth', new)
     old = tmp_path / 'old.pth'
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    with pytest.raises(SystemExit, match='empty.pth holds no weights'):
+        run(main, 'eanet_block', tmp_path / 'empty.pth', new)
     with pytest.raises(SystemExit, match='is the published checkpoint itself'):
         run(main, 'eanet_block', old, tmp_path / 'folder/../old.pth')
     with pytest.raises(SystemExit, match='^error: cannot write .*folder: '):
@@ -409,7 +412,5 @@ def test_pages_say_what_the_table_says(source, page, number):
 def test_errors():
     with pytest.raises(ValueError, match="source='eanett'.*eanet_block"):
         convert({}, 'eanett')
-    with pytest.raises(ValueError, match='state_dict is empty'):
-        convert({'state_dict': {}}, 'eanet_block')
     with pytest.raises(ValueError, match="'conv9.weight' is no name of"):
         convert({'conv9.weight': torch.ones(1)}, 'eanet_block')

@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         kept = untouched(old, args.source, args.prefix)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if not state:
+        raise UserError(f'{args.checkpoint} holds no weights')
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         torch.save(dict(state_dict=state, meta=old.get('meta', {})), out)

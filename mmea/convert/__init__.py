@@ -125,8 +125,6 @@ def _find(
         raise ValueError(
             f'{source=} is unknown; choose from {", ".join(SOURCES)}'
         )
-    if not state:
-        raise ValueError('state_dict is empty; give one with weights')
     rules = SOURCES[source].rules
     found = match(state, rules, prefix)
     if prefix and not found:
