@@ -105,7 +105,7 @@ def safe(monkeypatch):
     monkeypatch.setattr(
         CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy()
     )
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     use_safe_loading()
 
 

@@ -1,5 +1,6 @@
 import os
 from functools import partial
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -51,6 +52,9 @@ def test_no_code_of_the_file_is_executed(tmp_path, safe, monkeypatch):
     # The way of init_model, init_cfg and the Runner.
     with pytest.raises(UserError, match='evil.pth'):
         mm_load(nn.Linear(2, 2), str(path))
+    # That of a download, which asks torch itself.
+    with pytest.raises(UnpicklingError, match='Weights only load failed'):
+        torch.load(path, weights_only=False)
     assert not mark.exists()
     # The file does what the test believes.
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
