@@ -51,6 +51,17 @@ def test_resume_equals_an_uninterrupted_run(train):
     assert_same_weights(weights('other/iter_4.pth'), want)
 
 
+def test_resume_into_another_net_is_refused(train):
+    train('--cfg-options', 'train_cfg.max_iters=1')
+    wider = 'model.decode_head.attention.num_slots=5'
+    words = 'is of another architecture: .* differ in shape .*key_memory'
+    with pytest.raises(SystemExit, match=words):
+        train('--resume', '--cfg-options', wider)
+    # To go on from its weights alone is fine-tuning.
+    options = ('train_cfg.max_iters=1', 'load_from=work/iter_1.pth')
+    train('--work-dir', 'tuned', '--cfg-options', wider, *options)
+
+
 def test_resume_without_a_checkpoint_says_so(train, capsys):
     train('--resume', 'auto', '--cfg-options', 'train_cfg.max_iters=1')
     assert 'No checkpoint in work' in capsys.readouterr().out

@@ -1026,7 +1026,7 @@ FAULTS = [
         'mmea.cli.train.main',
         "partial=not cfg.get('resume')",
         'partial=True',
-        'tests/test_train.py',
+        'tests/test_train.py::test_resume_into_another_net_is_refused',
     ),
     Fault(
         'partly-fitting-weights-evaluated',
