@@ -80,7 +80,7 @@ class Run:
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        if self._process is not None:
+        if self._process is not None and self.running:
             self._process.terminate()
             self._process.wait()
 

@@ -48,7 +48,8 @@ def build_attention(
         return nn.Identity()
     cfg = dict(attention)
     kind, cls, known = _find(cfg)
-    if cls in MODELS.module_dict.values() and not _is_attention(cls):
+    ours = cls in MODELS.module_dict.values()
+    if not inspect.isclass(cls) or (ours and not _is_attention(cls)):
         raise ValueError(
             f'attention.type={kind!r} is no attention on maps, (B, C, H, W) '
             f'to the same; choose from {", ".join(known)}'
@@ -109,7 +110,7 @@ def _find(cfg: dict) -> tuple[str, type, list[str]]:
             for name, layer in MODELS.module_dict.items()
             if _is_attention(layer)
         )
-    if not inspect.isclass(cls):
+    if not callable(cls):  # a function is registered, but no layer
         raise ValueError(
             f'attention.type={kind!r} is not registered'
             f'{_suggest(str(kind), known)}; mmea has {", ".join(known)}'
@@ -124,7 +125,7 @@ def _is_attention(cls: type) -> bool:
 def _arguments(cls: type) -> set[str]:
     """Names of keyword arguments, through every ``**kwargs`` up the MRO."""
     names = set()
-    for base in cls.__mro__:
+    for base in getattr(cls, '__mro__', ()):
         if '__init__' not in vars(base):
             continue
         params = inspect.signature(vars(base)['__init__']).parameters.values()
