@@ -214,6 +214,9 @@ def site(tmp_path_factory):
     }
 
 
+API = ('layers', 'ops', 'models', 'swap', 'convert', 'profiling', 'caam')
+
+
 @pytest.mark.slow
 class TestSite:
     def test_links_and_anchors(self, site):
@@ -259,7 +262,7 @@ class TestSite:
 
     def test_public_names_have_their_place(self, site):
         _, pages = site
-        for name in ('layers', 'ops', 'models', 'swap', 'convert', 'measure'):
+        for name in API:
             public = import_module(f'mmea.{name}').__all__
             anchors = {
                 anchor.rpartition('.')[2]
