@@ -110,6 +110,7 @@ KINDS = {
         'plain, published': PLAIN | EANET,
         'low-rank, published': LOW_RANK | EANET,
         'low-rank, group norm': LOW_RANK | GROUP,
+        'low-rank, slots alone': LOW_RANK | EANET | dict(over_tokens=False),
     },
     Autograd: {'low-rank, published, autograd': LOW_RANK | EANET},
     Multihead: {'plain': PLAIN | HEADS, 'low-rank': LOW_RANK | HEADS},

@@ -39,6 +39,9 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         channels (int | None): Width of the tokens that meet the memories.
             Default: None, as ``in_channels``.
         eps (float): Of the double normalisation. Default: 1e-9, as published.
+        over_tokens (bool): False: softmax over the slots alone, a pointwise
+            net with the same parameters: the control in a comparison.
+            Default: True.
         form (str | None): 'plain', 'low_rank' (an error where that would not
             be exact) or 'auto'. Default: None, what the environment variable
             MMEA_EA_FORM says when the layer is made, else 'auto'.
@@ -80,6 +83,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
     deployed_key: Tensor
     deployed_value: Tensor
     deployed_bias: Tensor | None
+    deployed_key_bias: Tensor | None
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         num_slots: int = 64,
         channels: int | None = None,
         eps: float = 1e-9,
+        over_tokens: bool = True,
         form: str | None = None,
         norm_layer: Callable[[int], nn.Module] | None = None,
         act_layer: Callable[[], nn.Module] | None = None,
@@ -108,6 +113,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         if eps < 0:
             raise ValueError(f'eps must be >= 0, got {eps=}')
         self.eps = eps
+        self.over_tokens = over_tokens
         self.form = check_form(form)
         self.in_proj = nn.Conv2d(in_channels, channels, 1)
         self.key_memory = nn.Parameter(torch.empty(num_slots, channels))
@@ -216,6 +222,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             self.value_memory,
             eps=self.eps,
             mask=None if mask is None else mask.flatten(1),
+            over_tokens=self.over_tokens,
         )
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
@@ -234,6 +241,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         """Compute all up to the activation without C x C products."""
         with torch.autocast(x.device.type, enabled=False):
             key, value, bias, weight = self._fold(norm)
+            key_bias = None if self.over_tokens else self._fold_key_bias()
         group = None
         if norm is not None and weight is not None:
             group = _norms.sync_group(norm)
@@ -254,6 +262,8 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             residual=residual,
             relu=relu,
             group=group,
+            over_tokens=self.over_tokens,
+            key_bias=key_bias,
         )
         if self.with_cp and torch.is_grad_enabled():
             block = partial(checkpoint, block, use_reentrant=False)
@@ -289,8 +299,9 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         key = key_memory @ self.in_proj.weight.flatten(1).to(full)
         # A bias moves all logits of a slot alike, which the softmax over
         # tokens ignores. But in the graph it has to be, or DDP misses it.
-        if self.in_proj.bias is not None:
-            key = key + 0 * (key_memory @ self.in_proj.bias.to(full))[:, None]
+        key_bias = self._fold_key_bias()
+        if self.over_tokens and key_bias is not None:
+            key = key + 0 * key_bias[:, None]
         value = self.value_memory.to(full)
         value = value @ self.out_proj.weight.flatten(1).to(full).t()
         if norm is None:
@@ -301,6 +312,15 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             return key, value, norm.bias, weight
         scale, shift = _norms.as_affine(norm, full)
         return key, value * scale, shift, None
+
+    def _fold_key_bias(self) -> Tensor | None:
+        """Compute what in_proj's bias adds to the logits of each slot (S)."""
+        if self.deployed:
+            return self.deployed_key_bias
+        if self.in_proj.bias is None:
+            return None
+        full = torch.promote_types(self.key_memory.dtype, torch.float32)
+        return self.key_memory.to(full) @ self.in_proj.bias.to(full)
 
     def check_foldable(self) -> None:
         """Raise a ValueError if the layer cannot be folded exactly."""
@@ -320,10 +340,11 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
     def switch_to_deploy(self) -> None:
         """Fold the projections, and a batch norm, for good. In place.
 
-        What is left are two S x C matrices and a bias, as buffers, for
-        inference only: in training mode the layer raises an error, and its
-        state_dict is no longer that of the trained layer. Called twice, it
-        changes nothing.
+        What is left are two S x C matrices and a bias (without
+        ``over_tokens`` one of the logits too), as buffers, for inference
+        only: in training mode the layer raises an error, and its state_dict
+        is no longer that of the trained layer. Called twice, it changes
+        nothing.
 
         Raises:
             ValueError: The layer cannot be folded exactly.
@@ -336,6 +357,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         if not self._joins(norm) or norm is None or _norms.uses_batch(norm):
             norm = None
         key, value, bias, _ = self._fold(norm)
+        key_bias = None if self.over_tokens else self._fold_key_bias()
         for name in ('in_proj', 'out_proj', 'key_memory', 'value_memory'):
             delattr(self, name)
         if norm is not None:
@@ -343,12 +365,14 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         self.register_buffer('deployed_key', key)
         self.register_buffer('deployed_value', value)
         self.register_buffer('deployed_bias', bias)
+        self.register_buffer('deployed_key_bias', key_bias)
 
     def extra_repr(self) -> str:
+        end = '' if self.over_tokens else ', over_tokens=False'
         if self.deployed:
-            return f'{self.in_channels}, deployed'
+            return f'{self.in_channels}, deployed{end}'
         slots, channels = self.key_memory.shape
         return (
             f'{super().extra_repr()}, num_slots={slots}, {channels=}, '
-            f'form={self.form!r}'
+            f'form={self.form!r}{end}'
         )

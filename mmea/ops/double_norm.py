@@ -5,13 +5,23 @@ __all__ = ['double_norm']
 
 
 def double_norm(
-    logits: Tensor, *, eps: float = 1e-9, mask: Tensor | None = None
+    logits: Tensor,
+    *,
+    eps: float = 1e-9,
+    mask: Tensor | None = None,
+    over_tokens: bool = True,
 ) -> Tensor:
-    """Double normalisation: softmax over tokens, then L1 over slots.
+    """Normalise twice: softmax over tokens, then L1 over slots.
 
     .. math::
         P_{sn} = \\mathrm{softmax}_n(L)_{sn}, \\qquad
         A_{sn} = P_{sn} / (\\epsilon + \\sum_{s'} P_{s'n})
+
+    The control of an experiment, ``over_tokens=False``: each token reads the
+    slots by itself.
+
+    .. math::
+        A_{sn} = \\mathrm{softmax}_s(L)_{sn}
 
     Half precision is computed in float32, also under autocast (which keeps
     softmax in half precision on a CPU), and rounded once at the end.
@@ -22,6 +32,8 @@ def double_norm(
             1e-9; 0 gives the exact normalisation, stable for any logits.
         mask (Tensor | None): bool (B, N), True = valid. Invalid tokens do
             not enter the softmax over tokens and get an attention of 0.
+        over_tokens (bool): False: softmax over slots alone, without ``eps``.
+            Default: True.
 
     Returns:
         Tensor: (B, S, N), in the dtype of ``logits``. Without a mask each
@@ -43,7 +55,9 @@ def double_norm(
         # give zeros, forward and backward, and never inf - inf.
         floor = torch.finfo(u.dtype).min / 2
         u = u.masked_fill(~mask.unsqueeze(1), floor)
-    if eps > torch.finfo(u.dtype).tiny:
+    if not over_tokens:
+        attn = u.softmax(dim=1)
+    elif eps > torch.finfo(u.dtype).tiny:
         # What underflows here is far below eps, and lost in it anyway.
         attn = u.softmax(dim=-1)
         attn = attn / (attn.sum(dim=1, keepdim=True) + eps)

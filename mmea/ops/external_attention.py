@@ -12,6 +12,8 @@ def external_attention(
     *,
     eps: float = 1e-9,
     mask: Tensor | None = None,
+    over_tokens: bool = True,
+    key_bias: Tensor | None = None,
 ) -> Tensor:
     """Read S memory slots from every token: the bare operator.
 
@@ -22,6 +24,9 @@ def external_attention(
         eps (float): See :func:`double_norm`.
         mask (Tensor | None): bool (B, N), True = valid; invalid tokens read
             nothing (their output is 0).
+        over_tokens (bool): See :func:`double_norm`.
+        key_bias (Tensor | None): (S), added to the logits of each slot. The
+            softmax over tokens, where there is one, ignores it.
 
     Returns:
         Tensor: (B, C_v, N). O(S N (C + C_v)) operations, no N x N map.
@@ -38,5 +43,7 @@ def external_attention(
     # expand + bmm: a product of a 2-D and a 3-D tensor copies the tokens.
     batch = tokens.shape[0]
     logits = key_memory.expand(batch, -1, -1).bmm(tokens)  # (B, S, N)
-    attn = double_norm(logits, eps=eps, mask=mask)  # (B, S, N)
+    if key_bias is not None:
+        logits = logits + key_bias[:, None]
+    attn = double_norm(logits, eps=eps, mask=mask, over_tokens=over_tokens)
     return value_memory.t().expand(batch, -1, -1).bmm(attn)  # (B, C_v, N)

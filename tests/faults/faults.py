@@ -84,6 +84,13 @@ FAULTS = [
         'tests/ops/test_external_attention_block.py',
     ),
     Fault(
+        'control-differentiated-over-tokens',
+        'mmea.ops.external_attention_block.low_rank_backward._backward',
+        'if over_tokens:',
+        'if True:',
+        'tests/ops/test_external_attention_block.py',
+    ),
+    Fault(
         'gradient-of-one-process',
         'mmea.ops.external_attention_block.low_rank_backward._backward',
         'mean_dy = sum_over(dshift, group) / count',
@@ -197,10 +204,17 @@ FAULTS = [
     Fault(
         'bias-without-a-gradient',
         'mmea.layers.external_attention2d.ExternalAttention2d._fold',
-        'key = key + 0 * (key_memory @ self.in_proj.bias.to(full))[:, None]',
+        'key = key + 0 * key_bias[:, None]',
         'pass',
         'tests/layers/test_external_attention2d.py::TestLowRankForm::'
         'test_every_parameter_gets_a_gradient',
+    ),
+    Fault(
+        'control-without-its-bias',
+        'mmea.layers.external_attention2d.ExternalAttention2d._low_rank',
+        'None if self.over_tokens else self._fold_key_bias()',
+        'None',
+        'tests/layers/test_external_attention2d.py::test_forms_are_equal',
     ),
     Fault(
         'hooks-passed-over',

@@ -19,8 +19,12 @@ class TestPlainForm(LayerTester):
         x = self.input(dtype=torch.float64).requires_grad_()
         f = torch.einsum('oc,bchw->bohw', layer.in_proj.weight[..., 0, 0], x)
         f = (f + layer.in_proj.bias[:, None, None]).flatten(2)
-        p = torch.einsum('sc,bcn->bsn', layer.key_memory, f).softmax(2)
-        a = p / (1e-2 + p.sum(1, keepdim=True))
+        logits = torch.einsum('sc,bcn->bsn', layer.key_memory, f)
+        if layer.over_tokens:
+            p = logits.softmax(2)
+            a = p / (1e-2 + p.sum(1, keepdim=True))
+        else:
+            a = logits.softmax(1)
         o = torch.einsum('sc,bsn->bcn', layer.value_memory, a)
         o = torch.einsum('oc,bcn->bon', layer.out_proj.weight[..., 0, 0], o)
         want = x + (o + layer.out_proj.bias[:, None]).view_as(x)
@@ -76,11 +80,27 @@ class TestPlainForm(LayerTester):
         order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(layer(x[..., order]), layer(x)[..., order])
 
-    def test_bias_of_in_proj_has_no_effect(self):
-        layer, x = self.make_random(), self.input()
+    def test_bias_of_in_proj_has_an_effect_in_the_control_only(self):
+        layer = self.make_random().double()
+        x = self.input(dtype=torch.float64)
         want = layer(x)
         nn.init.normal_(layer.in_proj.bias)
-        torch.testing.assert_close(layer(x), want)
+        got = layer(x)
+        (got * self.input(dtype=torch.float64, seed=3)).sum().backward()
+        grad = layer.in_proj.bias.grad
+        if layer.over_tokens:
+            torch.testing.assert_close(got, want)
+            torch.testing.assert_close(grad, torch.zeros_like(grad))
+        else:
+            assert (got - want).abs().max() > 0.1
+            assert grad.abs().min() > 1e-3
+
+    def test_each_token_of_the_control_by_itself(self):
+        layer, x = self.make_random(), self.input(1)
+        want = layer(x)[..., 0]
+        x[..., 1:] *= 3
+        change = (layer(x)[..., 0] - want).abs().max()
+        assert change > 1e-2 if layer.over_tokens else change < 1e-6
 
     @pytest.mark.parametrize('name', ['num_slots', 'channels'])
     @pytest.mark.parametrize('value', [0, -3, True, 1.5])
@@ -122,6 +142,10 @@ class TestLowRankForm(TestPlainForm):
         compiled = torch.compile(layer, fullgraph=True, backend='aot_eager')
         x = self.input()
         torch.testing.assert_close(compiled(x), layer(x))
+
+
+class TestLowRankControl(TestLowRankForm):
+    kwargs = dict(TestLowRankForm.kwargs, over_tokens=False)
 
 
 def make(norm=None, size=6, **kwargs):
@@ -182,6 +206,7 @@ ACTS = dict(
         dict(act='inplace', with_cp=True),
         dict(act='gelu', residual=False),
         dict(act='none', channels=9, eps=0),
+        dict(act='inplace', channels=9, over_tokens=False, with_cp=True),
     ],
     ids=str,
 )
@@ -386,15 +411,17 @@ class TestNothingIsStale:
 @pytest.mark.parametrize('norm', NORMS)
 @pytest.mark.parametrize('residual', [True, False])
 @pytest.mark.parametrize('channels', [None, 4])
+@pytest.mark.parametrize('over_tokens', [True, False])
 class TestDeploy:
-    def test_equals(self, norm, residual, channels):
+    def test_equals(self, norm, residual, channels, over_tokens):
         layer = make(
             NORMS[norm],
             residual=residual,
             channels=channels,
+            over_tokens=over_tokens,
             act_layer=nn.ReLU,
         )
-        x = randn(2, 6, 5, 7)
+        x = randn(2, 6, 5, 7).requires_grad_()
         layer(x)  # moves the running statistics
         mask = torch.ones(2, 5, 7, dtype=torch.bool)
         mask[0, 2:] = False
@@ -403,13 +430,43 @@ class TestDeploy:
         deployed.switch_to_deploy()
         assert not deployed.training and layer.eval()
         for m in (None, mask):
-            torch.testing.assert_close(deployed(x, m), layer(x, m))
-        assert not {'in_proj.weight', 'key_memory'} & set(
-            deployed.state_dict()
-        )
+            outs = [module(x, m) for module in (deployed, layer)]
+            torch.testing.assert_close(*outs)
+            weight = randn(2, 6, 5, 7, seed=9)
+            grads = [
+                torch.autograd.grad((out * weight).sum(), x)[0] for out in outs
+            ]
+            torch.testing.assert_close(*grads)
+        names = set(deployed.state_dict())
+        assert not {'in_proj.weight', 'key_memory'} & names
+        assert ('deployed_key_bias' in names) is not over_tokens
         assert 'deployed' in repr(deployed)
+        assert ('over_tokens=False' in repr(deployed)) is not over_tokens
         with pytest.raises(RuntimeError, match='inference'):
             deployed.train()(x)
+
+
+def test_the_control_has_the_same_parameters():
+    external, control = (
+        {name: p.shape for name, p in make(over_tokens=x).named_parameters()}
+        for x in (True, False)
+    )
+    assert external == control
+    assert 'over_tokens' not in repr(make())
+    assert 'over_tokens=False' in repr(make(over_tokens=False))
+
+
+@pytest.mark.parametrize('form', ['plain', 'low_rank'])
+def test_the_control_without_a_bias(form):
+    """As with one of zero, trained and deployed."""
+    layer = make(form=form, over_tokens=False)
+    nn.init.zeros_(layer.in_proj.bias)
+    x = randn(2, 6, 5, 7)
+    want = layer(x)
+    layer.in_proj.bias = None
+    torch.testing.assert_close(layer(x), want)
+    layer.switch_to_deploy()
+    torch.testing.assert_close(layer(x), want)
 
 
 def test_a_layer_with_hooks_is_not_deployed():
@@ -456,11 +513,13 @@ def test_onnx(norm, deploy, tmp_path):
 @pytest.mark.parametrize('norm', ['none', 'bn'])
 @pytest.mark.parametrize('train', [False, True])
 @pytest.mark.parametrize('scale', [1, 0.05])
-def test_autocast_beats_the_plain_form(norm, train, scale):
+@pytest.mark.parametrize('over_tokens', [True, False])
+def test_autocast_beats_the_plain_form(norm, train, scale, over_tokens):
     """Error of bf16 against float64.
 
     At most half of the plain form's where a norm amplifies what was rounded;
-    elsewhere the rounding of the output is most of it.
+    elsewhere the rounding of the output is most of it, and in the control may
+    be all of it.
     """
     torch.manual_seed(0)
     layer = ExternalAttention2d(
@@ -469,6 +528,7 @@ def test_autocast_beats_the_plain_form(norm, train, scale):
         norm_layer=NORMS[norm],
         residual=False,
         form='low_rank',
+        over_tokens=over_tokens,
     ).train(train)
     with torch.no_grad():
         layer.key_memory.mul_(scale)
@@ -481,15 +541,19 @@ def test_autocast_beats_the_plain_form(norm, train, scale):
         other.form = form
         with torch.autocast('cpu', torch.bfloat16):
             errors[form] = (other(x) - exact).norm() / exact.norm()
-    assert errors['low_rank'] < errors['plain'], errors
+    limit = errors['plain'] * (1 if over_tokens else 1.05)
+    assert errors['low_rank'] < limit, errors
     assert errors['low_rank'] < 2**-8, errors
     if norm == 'bn' and train:
         assert errors['low_rank'] < 0.5 * errors['plain'], errors
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_parameters_in_half_precision(dtype):
-    layer = make(nn.BatchNorm2d, form='low_rank').to(dtype)
+@pytest.mark.parametrize('over_tokens', [True, False])
+def test_parameters_in_half_precision(dtype, over_tokens):
+    layer = make(nn.BatchNorm2d, form='low_rank', over_tokens=over_tokens).to(
+        dtype
+    )
     x = randn(2, 6, 5, 7).to(dtype).requires_grad_()
     y = layer(x)
     assert y.dtype == dtype

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +10,11 @@ from mmea.ops import double_norm
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 7))
 
 
-def two_steps(logits, eps):
-    """The published two steps, in float64."""
+def two_steps(logits, eps, over_tokens=True):
+    """The published two steps, or the control's one, in float64."""
+    if not over_tokens:
+        weights = logits.double().exp()
+        return weights / weights.sum(1, keepdim=True)
     attn = logits.double().softmax(-1)
     return attn / (eps + attn.sum(1, keepdim=True))
 
@@ -20,11 +25,17 @@ def randn(shape, scale=1.0, seed=0):
 
 
 @settings(deadline=None)
-@given(sizes, st.floats(0.01, 100), st.sampled_from([1e-9, 1e-3, 0.5]))
-def test_equals_the_two_steps(shape, scale, eps):
+@given(
+    sizes,
+    st.floats(0.01, 100),
+    st.sampled_from([1e-9, 1e-3, 0.5]),
+    st.booleans(),
+)
+def test_equals_the_two_steps(shape, scale, eps, over_tokens):
     logits = randn(shape, scale).requires_grad_()
     weight = randn(shape, seed=1)
-    got, want = double_norm(logits, eps=eps), two_steps(logits, eps)
+    got = double_norm(logits, eps=eps, over_tokens=over_tokens)
+    want = two_steps(logits, eps, over_tokens)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
     grads = [
         torch.autograd.grad((out * weight).sum(), logits)[0]
@@ -50,64 +61,84 @@ def test_shifting_a_slot_changes_nothing(shape, shift):
 
 
 @settings(deadline=None)
-@given(sizes, st.data())
-def test_mask_equals_leaving_tokens_out(shape, data):
+@given(sizes, st.booleans(), st.data())
+def test_mask_equals_leaving_tokens_out(shape, over_tokens, data):
     logits = randn(shape)
     mask = torch.tensor(
         data.draw(
             st.lists(st.booleans(), min_size=shape[2], max_size=shape[2])
         )
     )
-    got = double_norm(logits, mask=mask.expand(shape[0], -1))
+    norm = partial(double_norm, over_tokens=over_tokens)
+    got = norm(logits, mask=mask.expand(shape[0], -1))
     assert got[..., ~mask].eq(0).all()
     if mask.any():
-        torch.testing.assert_close(
-            got[..., mask], double_norm(logits[..., mask])
-        )
+        torch.testing.assert_close(got[..., mask], norm(logits[..., mask]))
 
 
-def test_padding_may_hold_anything():
+@pytest.mark.parametrize('over_tokens', [True, False])
+def test_padding_may_hold_anything(over_tokens):
     logits = randn((1, 3, 4)).float()
     mask = torch.tensor([[True, True, False, False]])
-    want = double_norm(logits, mask=mask)
+    norm = partial(double_norm, mask=mask, over_tokens=over_tokens)
+    want = norm(logits)
     logits[..., 2] = float('nan')
     logits[..., 3] = float('inf')
-    torch.testing.assert_close(double_norm(logits, mask=mask), want)
+    torch.testing.assert_close(norm(logits), want)
 
 
-@pytest.mark.parametrize('eps', [0, 1e-9])
-def test_an_image_without_a_valid_token_gives_zeros(eps):
+def test_each_token_of_the_control_by_itself():
+    logits = randn((2, 3, 5))
+    want = double_norm(logits, over_tokens=False)
+    logits[..., 1:] *= 2
+    got = double_norm(logits, over_tokens=False)
+    assert torch.equal(got[..., 0], want[..., 0])
+    assert not torch.isclose(got[..., 1:], want[..., 1:]).any()
+
+
+@pytest.mark.parametrize(
+    'options', [dict(eps=0), dict(eps=1e-9), dict(over_tokens=False)], ids=str
+)
+def test_an_image_without_a_valid_token_gives_zeros(options):
     logits = randn((2, 3, 5)).requires_grad_()
     mask = torch.tensor([[False] * 5, [True] * 5])
-    attn = double_norm(logits, eps=eps, mask=mask)
+    attn = double_norm(logits, mask=mask, **options)
     assert attn[0].eq(0).all()
     attn.square().sum().backward()
     assert logits.grad.isfinite().all()
     assert logits.grad[0].eq(0).all() and logits.grad[1].ne(0).any()
 
 
-@pytest.mark.parametrize('eps', [0, 1e-9])
-def test_sharp_logits_stay_finite(eps):
+@pytest.mark.parametrize(
+    ('options', 'want'),
+    [
+        (dict(eps=0), 0.5),
+        (dict(eps=1e-9), 0.0),
+        (dict(over_tokens=False), 0.5),
+    ],
+    ids=str,
+)
+def test_sharp_logits_stay_finite(options, want):
     """Tokens whose every slot is far below what exp() can hold."""
     logits = torch.zeros(1, 2, 3)
     logits[..., 0] = 1e4
     logits.requires_grad_()
-    attn = double_norm(logits, eps=eps)
+    attn = double_norm(logits, **options)
     attn.square().sum().backward()
     assert attn.isfinite().all() and logits.grad.isfinite().all()
-    want = 0.5 if eps == 0 else 0.0
     torch.testing.assert_close(attn[..., 1:], torch.full((1, 2, 2), want))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('autocast', [False, True])
-def test_half_precision_is_rounded_once(dtype, autocast):
+@pytest.mark.parametrize('over_tokens', [True, False])
+def test_half_precision_is_rounded_once(dtype, autocast, over_tokens):
     logits = randn((2, 64, 500), scale=3).to(dtype)
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
-        got = double_norm(logits)
+        got = double_norm(logits, over_tokens=over_tokens)
     assert got.dtype == dtype
     # Of float64 on the very same (rounded) logits: one rounding, no more.
-    want = two_steps(logits, 1e-9)
+    want = two_steps(logits, 1e-9, over_tokens)
     bound = torch.finfo(dtype).eps / 2 * 1.01
     error = (got.double() - want).abs()
     tiny = torch.finfo(dtype).smallest_normal

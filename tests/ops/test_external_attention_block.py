@@ -1,6 +1,7 @@
 """The plain block against modules, and both low-rank forms against it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -42,6 +43,12 @@ def make_inputs(
     return values if norm else [*values[:3], values[3], None]
 
 
+def make_control(slots=4, dtype=torch.float64):
+    """Options of the control, in which a bias of the logits counts."""
+    key_bias = randn(slots, seed=5, dtype=dtype).requires_grad_()
+    return dict(over_tokens=False, key_bias=key_bias)
+
+
 def make_mask(batch, tokens, seed=7):
     """Ragged, the last image without any valid token."""
     mask = randn(batch, tokens, seed=seed) > -0.5
@@ -52,7 +59,8 @@ def make_mask(batch, tokens, seed=7):
 def run(form, inputs, **options):
     """Output, statistics and gradients, flat."""
     out, stats = form(*inputs, **options)
-    given = [x for x in inputs if x is not None]
+    given = [*inputs, options.get('key_bias')]
+    given = [x for x in given if x is not None]
     grads = torch.autograd.grad(
         (out * randn(*out.shape, seed=9, dtype=out.dtype)).sum(), given
     )
@@ -94,12 +102,16 @@ def test_plain_equals_modules(train):
     torch.testing.assert_close(got, want)
 
 
-def test_plain_mask_equals_leaving_tokens_out():
+@pytest.mark.parametrize('control', [False, True])
+def test_plain_mask_equals_leaving_tokens_out(control):
     inputs = make_inputs(batch=1)
     mask = make_mask(2, 9)[:1]
-    out, stats = external_attention_block(*inputs, mask=mask)
+    block = partial(
+        external_attention_block, **(make_control() if control else {})
+    )
+    out, stats = block(*inputs, mask=mask)
     cropped = [inputs[0][..., mask[0]], *inputs[1:]]
-    want, want_stats = external_attention_block(*cropped)
+    want, want_stats = block(*cropped)
     torch.testing.assert_close(out[..., mask[0]], want)
     assert torch.equal(out[..., ~mask[0]], inputs[0][..., ~mask[0]])
     for got, w in zip(stats, want_stats):
@@ -116,9 +128,10 @@ def test_plain_mask_equals_leaving_tokens_out():
     relu=st.booleans(),
     eps=st.sampled_from([1e-9, 0.0, 0.3]),
     channels_last=st.booleans(),
+    control=st.booleans(),
 )
 def test_fast_equals_plain(
-    form, sizes, norm, masked, residual, relu, eps, channels_last
+    form, sizes, norm, masked, residual, relu, eps, channels_last, control
 ):
     inputs = make_inputs(*sizes, norm=norm)
     if channels_last:
@@ -129,6 +142,7 @@ def test_fast_equals_plain(
         mask=make_mask(sizes[0], sizes[3]) if masked else None,
         residual=residual,
         relu=relu,
+        **(make_control(sizes[2]) if control else {}),
     )
     got = run(form, inputs, **options)
     check_same(got, run(external_attention_block, inputs, **options))
@@ -150,18 +164,40 @@ def test_other_width_and_no_bias(form, absent):
         check_same(*outs)
 
 
+@pytest.mark.parametrize('form', [external_attention_block, *FAST])
+def test_double_normalisation_ignores_a_bias_of_the_logits(form):
+    inputs = make_inputs()
+    key_bias = make_control()['key_bias']
+    want = run(form, inputs)
+    *got, grad = run(form, inputs, key_bias=key_bias)
+    check_same(got, want)
+    torch.testing.assert_close(grad, torch.zeros_like(grad))
+
+
+@pytest.mark.parametrize('form', FAST)
+def test_padding_may_hold_nan(form):
+    """Beside an image of padding only."""
+    inputs, mask = make_inputs(), make_mask(2, 9)
+    options = dict(mask=mask, residual=False, **make_control())
+    want = run(form, inputs, **options)
+    with torch.no_grad():
+        inputs[0].mT[~mask] = float('nan')
+    check_same(run(form, inputs, **options), want)
+
+
 @pytest.mark.parametrize('form', FAST)
 def test_every_subset_of_inputs_may_need_a_gradient(form):
-    inputs = make_inputs()
-    want = dict(zip(NAMES, run(form, inputs)[4:]))
-    for frozen in NAMES:
+    inputs, control = make_inputs(), make_control()
+    names, inputs = (*NAMES, 'key_bias'), [*inputs, control['key_bias']]
+    want = dict(zip(names, run(form, inputs[:5], **control)[4:]))
+    for frozen in names:
         leaves = [
             x.detach().requires_grad_(name != frozen)
-            for name, x in zip(NAMES, inputs)
+            for name, x in zip(names, inputs)
         ]
-        out, _ = form(*leaves)
+        out, _ = form(*leaves[:5], over_tokens=False, key_bias=leaves[5])
         (out * randn(*out.shape, seed=9, dtype=out.dtype)).sum().backward()
-        for name, leaf in zip(NAMES, leaves):
+        for name, leaf in zip(names, leaves):
             if name == frozen:
                 assert leaf.grad is None
             else:
@@ -170,12 +206,19 @@ def test_every_subset_of_inputs_may_need_a_gradient(form):
 
 @pytest.mark.parametrize('form', [external_attention_block, *FAST])
 @pytest.mark.parametrize('masked', [False, True])
-def test_first_and_second_derivatives(form, masked):
-    inputs = make_inputs(2, 3, 2, 4)
+@pytest.mark.parametrize('over_tokens', [True, False])
+def test_first_and_second_derivatives(form, masked, over_tokens):
+    inputs = [*make_inputs(2, 3, 2, 4), make_control(2)['key_bias']]
     mask = make_mask(2, 4) if masked else None
 
     def function(*leaves):
-        return form(*leaves, mask=mask, norm_eps=0.1)[0]
+        return form(
+            *leaves[:5],
+            mask=mask,
+            norm_eps=0.1,
+            over_tokens=over_tokens,
+            key_bias=leaves[5],
+        )[0]
 
     torch.autograd.gradcheck(function, inputs)
     torch.autograd.gradgradcheck(function, inputs)
@@ -199,9 +242,11 @@ def test_memory_layout_is_kept(form, norm, order):
 @pytest.mark.parametrize('form', FAST)
 @pytest.mark.parametrize('norm', [False, True])
 @pytest.mark.parametrize('relu', [False, True])
-def test_kept_for_backward(form, norm, relu):
+@pytest.mark.parametrize('control', [False, True])
+def test_kept_for_backward(form, norm, relu, control):
     """In tokens' sizes, beyond the tokens and a ReLU's output."""
     inputs = make_inputs(1, 64, 8, 512, norm=norm, dtype=torch.float32)
+    options = make_control(8, torch.float32) if control else {}
     kept = {}
 
     def pack(x):
@@ -209,7 +254,7 @@ def test_kept_for_backward(form, norm, relu):
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        out, _ = form(*inputs, relu=relu)
+        out, _ = form(*inputs, relu=relu, **options)
     for own in (out, *inputs):
         if own is not None:
             kept.pop(own.untyped_storage().data_ptr(), None)
@@ -225,7 +270,10 @@ def test_kept_for_backward(form, norm, relu):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('norm', [False, True])
 @pytest.mark.parametrize('float_input', [False, True])
-def test_autocast_beats_the_plain_form(form, dtype, norm, float_input):
+@pytest.mark.parametrize('control', [False, True])
+def test_autocast_beats_the_plain_form(
+    form, dtype, norm, float_input, control
+):
     """Both against float64; the tokens' rounding is the input's, not ours."""
     exact = make_inputs(2, 64, 8, 300, norm=norm)
     exact[0] = exact[0].detach().to(dtype).double().requires_grad_()
@@ -235,11 +283,13 @@ def test_autocast_beats_the_plain_form(form, dtype, norm, float_input):
     if not float_input:
         leaves[0] = leaves[0].to(dtype)
     leaves = [None if x is None else x.requires_grad_() for x in leaves]
-    want, _ = external_attention_block(*exact, residual=False)
+    options = make_control(8) if control else {}
+    want, _ = external_attention_block(*exact, residual=False, **options)
+    options = make_control(8, torch.float32) if control else {}
 
     def error(f):
         with torch.autocast('cpu', dtype):
-            out, _ = f(*leaves, residual=False)
+            out, _ = f(*leaves, residual=False, **options)
         assert out.dtype == dtype
         return (out - want).abs().max() / want.abs().max()
 
@@ -247,41 +297,55 @@ def test_autocast_beats_the_plain_form(form, dtype, norm, float_input):
     if norm:  # amplifies what the plain form has rounded
         assert error(form) < 0.5 * error(autocast_plain)
     with torch.autocast('cpu', dtype):
-        out, _ = form(*leaves)
+        out, _ = form(*leaves, **options)
     # As x + conv(x) would give under autocast.
     assert out.dtype == torch.promote_types(leaves[0].dtype, dtype)
     out.float().square().sum().backward()
-    for leaf in leaves:
+    for leaf in [*leaves, options.get('key_bias')]:
         assert leaf is None or leaf.grad.dtype == leaf.dtype
 
 
-def autocast_plain(x, key, value, bias, weight, residual):
+def autocast_plain(x, key, value, bias, weight, residual, **options):
     """What autocast makes of modules: every product in half precision."""
-    out = external_attention(x, key, value)
+    out = external_attention(x, key, value, **options)
     norm = nn.functional.batch_norm
     return norm(out, None, None, weight, bias, training=True), None
 
 
 @pytest.mark.parametrize('form', FAST)
-def test_gradients_under_autocast_beat_the_plain_form(form):
+@pytest.mark.parametrize('control', [False, True])
+def test_gradients_under_autocast_beat_the_plain_form(form, control):
     exact = make_inputs(2, 64, 8, 300)
     exact[0] = exact[0].detach().bfloat16().double().requires_grad_()
     exact[1] = (exact[1] * 0.01).detach().requires_grad_()
+    if control:
+        exact.append(make_control(8)['key_bias'])
     weight = randn(2, 64, 300, seed=5, dtype=torch.float64)
-    out, _ = external_attention_block(*exact, residual=False)
-    want = torch.autograd.grad((out * weight).sum(), exact)
+
+    def gradients(f, leaves):
+        options = dict(residual=False)
+        if control:
+            options.update(over_tokens=False, key_bias=leaves[5])
+        out, _ = f(*leaves[:5], **options)
+        return torch.autograd.grad((out * weight).sum(), leaves)
+
+    want = gradients(external_attention_block, exact)
 
     def errors(f):
         leaves = [x.detach().float().requires_grad_() for x in exact]
         with torch.autocast('cpu', torch.bfloat16):
-            out, _ = f(*leaves, residual=False)
-        grads = torch.autograd.grad((out * weight).sum(), leaves)
+            grads = gradients(f, leaves)
         return [(g - w).norm() / w.norm() for g, w in zip(grads, want)]
 
-    for name, got, plain in zip(NAMES, errors(form), errors(autocast_plain)):
+    names = [*NAMES, 'key_bias'][: len(exact)]
+    for name, got, plain in zip(names, errors(form), errors(autocast_plain)):
         if form is low_rank_block and name == 'bias':
             # One column of a product in bf16: rounded, once.
             assert got < 2**-8
+        elif name == 'key_bias':
+            # The norm takes away the mean over tokens: of a sum over nearly
+            # equal attention, what is left is as small as the roundings.
+            assert got < 2 * plain
         else:
             assert got < plain, name
 
@@ -309,14 +373,16 @@ def test_float16_with_tiny_memories(form, scale):
 
 @pytest.mark.parametrize('form', FAST)
 @pytest.mark.parametrize('norm', [False, True])
-def test_compiles_to_one_graph(form, norm):
+@pytest.mark.parametrize('control', [False, True])
+def test_compiles_to_one_graph(form, norm, control):
     inputs = make_inputs(norm=norm)
+    options = make_control() if control else {}
     torch._dynamo.reset()
     compiled = torch.compile(form, fullgraph=True, backend='aot_eager')
     for mask in (None, make_mask(2, 9)):
         check_same(
-            run(compiled, inputs, mask=mask, relu=True),
-            run(form, inputs, mask=mask, relu=True),
+            run(compiled, inputs, mask=mask, relu=True, **options),
+            run(form, inputs, mask=mask, relu=True, **options),
         )
 
 

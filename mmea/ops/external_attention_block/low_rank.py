@@ -22,6 +22,8 @@ def low_rank_block(
     residual: bool = True,
     relu: bool = False,
     group: ProcessGroup | None = None,
+    over_tokens: bool = True,
+    key_bias: Tensor | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
     """Compute :func:`external_attention_block` in 2 C S N operations, exactly.
 
@@ -45,12 +47,14 @@ def low_rank_block(
             value_memory,
             bias,
             weight,
+            key_bias,
             eps=eps,
             norm_eps=norm_eps,
             mask=mask,
             residual=residual,
             relu=relu,
             group=group,
+            over_tokens=over_tokens,
             dtype=dtype,
         )
     return out, stats
@@ -70,6 +74,7 @@ def low_rank_forward(
     value_memory: Tensor,
     bias: Tensor | None,
     weight: Tensor | None,
+    key_bias: Tensor | None,
     *,
     eps: float,
     norm_eps: float,
@@ -77,6 +82,7 @@ def low_rank_forward(
     residual: bool,
     relu: bool,
     group: ProcessGroup | None,
+    over_tokens: bool,
     dtype: torch.dtype,
 ) -> tuple[Tensor, BatchStats | None, tuple[Tensor, ...]]:
     """Run the low-rank form with autocast off, big products in ``dtype``.
@@ -92,7 +98,9 @@ def low_rank_forward(
     if mask is not None and torch.is_grad_enabled():
         x = without_padding(tokens, mask)
     logits = multiply_up(key_memory, x, dtype)  # (B, S, N)
-    attn = double_norm(logits, eps=eps, mask=mask)  # (B, S, N)
+    if key_bias is not None:
+        logits = logits + key_bias.to(full)[:, None]
+    attn = double_norm(logits, eps=eps, mask=mask, over_tokens=over_tokens)
     value = value_memory.to(full).t()  # (C_v, S)
     shift = None if bias is None else bias.to(full)[:, None]  # (C_v, 1)
     stats: BatchStats | None = None

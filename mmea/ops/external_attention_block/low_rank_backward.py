@@ -34,6 +34,8 @@ def low_memory_block(
     residual: bool = True,
     relu: bool = False,
     group: ProcessGroup | None = None,
+    over_tokens: bool = True,
+    key_bias: Tensor | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
     """Compute :func:`low_rank_block`, its backward pass written out.
 
@@ -49,6 +51,7 @@ def low_memory_block(
         value_memory,
         bias,
         weight,
+        key_bias,
         mask,
         dict(
             eps=eps,
@@ -56,6 +59,7 @@ def low_memory_block(
             residual=residual,
             relu=relu,
             group=group,
+            over_tokens=over_tokens,
         ),
     )
     return out, None if weight is None else BatchStats(*stats)
@@ -70,6 +74,7 @@ class _LowMemory(torch.autograd.Function):
         value_memory: Tensor,
         bias: Tensor | None,
         weight: Tensor | None,
+        key_bias: Tensor | None,
         mask: Tensor | None,
         options: dict[str, Any],
     ) -> tuple[Tensor, ...]:
@@ -82,6 +87,7 @@ class _LowMemory(torch.autograd.Function):
                 value_memory,
                 bias,
                 weight,
+                key_bias,
                 mask=mask,
                 dtype=ctx.dtype,
                 **options,
@@ -92,6 +98,7 @@ class _LowMemory(torch.autograd.Function):
             value_memory,
             bias,
             weight,
+            key_bias,
             mask,
             out if options['relu'] else None,
             *saved,
@@ -115,16 +122,18 @@ def _differentiable_backward(
     ctx: Any, grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     """For a second derivative: the first one, made by autograd."""
-    inputs = ctx.saved_tensors[:5]
-    mask = ctx.saved_tensors[5]
-    wanted = [x for x, need in zip(inputs, ctx.needs_input_grad[:5]) if need]
+    *inputs, key_bias, mask = ctx.saved_tensors[:7]
+    needs = ctx.needs_input_grad[:6]
+    wanted = [x for x, need in zip([*inputs, key_bias], needs) if need]
     device = grad.device.type
     low = ctx.dtype != torch.promote_types(ctx.dtype, torch.float32)
     with torch.autocast(device, ctx.dtype if low else None, enabled=low):
-        out, _ = low_rank_block(*inputs, mask=mask, **ctx.options)
+        out, _ = low_rank_block(
+            *inputs, key_bias=key_bias, mask=mask, **ctx.options
+        )
     grads = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
     return (
-        *(next(grads) if need else None for need in ctx.needs_input_grad[:5]),
+        *(next(grads) if need else None for need in needs),
         None,
         None,
     )
@@ -139,6 +148,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value_memory,
         bias,
         weight,
+        key_bias,
         mask,
         out,
         logits,
@@ -153,7 +163,10 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     dy = grad.to(dtype)
 
     # The product: P, centred as in the forward pass, and D = scale * value.
-    attn = double_norm(logits, eps=options['eps'], mask=mask)
+    over_tokens = options['over_tokens']
+    attn = double_norm(
+        logits, eps=options['eps'], mask=mask, over_tokens=over_tokens
+    )
     value = value_memory.to(full).t()  # (C_v, S)
     low = None
     if weight is not None:
@@ -198,10 +211,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
     # Double normalisation: over slots, then over tokens.
     dlogits = attn * (dattn - (dattn * attn).sum(1, keepdim=True))
-    over = dlogits.sum(-1, keepdim=True)
-    dlogits = dlogits - over * _token_softmax(logits, mask)
+    if over_tokens:
+        over = dlogits.sum(-1, keepdim=True)
+        dlogits = dlogits - over * _token_softmax(logits, mask)
 
-    # The logits' product.
+    # The logits: a bias, summed before anything is rounded, and a product.
+    dkey_bias = None if key_bias is None else dlogits.sum((0, 2))
     factor = 1
     if dtype != full:
         factor = half_factor(dlogits)
@@ -223,6 +238,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dvalue.t().to(value_memory.dtype),
         None if bias is None else dshift.to(bias.dtype),
         None if dweight is None else dweight.to(weight.dtype),
+        None if dkey_bias is None else dkey_bias.to(key_bias.dtype),
         None,
         None,
     )

@@ -36,6 +36,8 @@ def external_attention_block(
     residual: bool = True,
     relu: bool = False,
     group: ProcessGroup | None = None,
+    over_tokens: bool = True,
+    key_bias: Tensor | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
     """Apply external attention, batch norm, residual and ReLU to tokens.
 
@@ -61,6 +63,7 @@ def external_attention_block(
         group (ProcessGroup | None): Statistics are those of all batches of
             this group, and gradients pass through their sums. Default: None,
             this batch alone.
+        over_tokens, key_bias: See :func:`external_attention`.
 
     Returns:
         tuple[Tensor, BatchStats | None]: (B, C_v, N), and the statistics
@@ -69,7 +72,13 @@ def external_attention_block(
     Source: arXiv:2105.02358; arXiv:1502.03167 for the normalisation.
     """
     out = external_attention(
-        tokens, key_memory, value_memory, eps=eps, mask=mask
+        tokens,
+        key_memory,
+        value_memory,
+        eps=eps,
+        mask=mask,
+        over_tokens=over_tokens,
+        key_bias=key_bias,
     )
     valid = torch.ones_like(tokens[:, :1]) if mask is None else mask[:, None]
     stats = None
