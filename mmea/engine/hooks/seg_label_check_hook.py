@@ -1,7 +1,7 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmea.errors import UserError
@@ -18,25 +18,22 @@ class SegLabelCheckHook(Hook):
     on the GPU, or (in evaluation) in a wrong number and no error at all.
 
     Args:
-        ignore_index (int): The id of pixels without a label. Default: 255.
+        ignore_index (int | None): The id of pixels without a label.
+            Default: None, that of the decode head, or 255.
 
     Raises:
         UserError: A label image holds an id outside the classes, or the
             head's ``num_classes`` is not that of the data set.
     """
 
-    def __init__(self, ignore_index: int = 255) -> None:
+    def __init__(self, ignore_index: int | None = None) -> None:
         self.ignore_index = ignore_index
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
-        heads: Any = getattr(model, 'decode_head', None)
         classes = runner.train_dataloader.dataset.metainfo.get('classes')
         if classes is None:
             return
-        for head in heads if hasattr(heads, '__iter__') else [heads]:
+        for head in _decode_heads(runner):
             number = getattr(head, 'num_classes', len(classes))
             if number != len(classes):
                 raise UserError(
@@ -48,34 +45,37 @@ class SegLabelCheckHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        self._check(runner.train_dataloader.dataset, data_batch)
+        self._check(runner, runner.train_dataloader, data_batch)
 
     def before_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        self._check(runner.val_dataloader.dataset, data_batch)
+        self._check(runner, runner.val_dataloader, data_batch)
 
     def before_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        self._check(runner.test_dataloader.dataset, data_batch)
+        self._check(runner, runner.test_dataloader, data_batch)
 
-    def _check(self, dataset: Any, data_batch: Any) -> None:
-        classes = dataset.metainfo.get('classes')
+    def _check(self, runner: Runner, loader: Any, data_batch: Any) -> None:
+        classes = loader.dataset.metainfo.get('classes')
         if classes is None:
             return
+        ignored = self.ignore_index
+        if ignored is None:
+            ignored = getattr(_decode_heads(runner)[0], 'ignore_index', 255)
         for sample in data_batch.get('data_samples') or ():
             if 'gt_sem_seg' not in sample:
                 continue
             labels = sample.gt_sem_seg.data
-            wrong = (labels >= len(classes)) & (labels != self.ignore_index)
+            wrong = (labels >= len(classes)) & (labels != ignored)
             if wrong.any():
                 ids = labels[wrong].unique().tolist()
                 raise UserError(
                     f'label image {sample.get("seg_map_path", "?")} holds '
                     f'the ids {str(ids[:5])[1:-1]}, outside the '
                     f'{len(classes)} classes (0..{len(classes) - 1}, '
-                    f'{self.ignore_index} = ignored'
+                    f'{ignored} = ignored'
                     + (
                         ', after reduce_zero_label'
                         if sample.get('reduce_zero_label')
@@ -83,3 +83,11 @@ class SegLabelCheckHook(Hook):
                     )
                     + '); correct the file or the classes of the data set'
                 )
+
+
+def _decode_heads(runner: Runner) -> list:
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    heads: Any = getattr(model, 'decode_head', None)
+    return list(heads) if hasattr(heads, '__iter__') else [heads]

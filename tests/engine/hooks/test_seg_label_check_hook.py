@@ -53,6 +53,16 @@ def test_another_id_is_ignored():
         hook.before_val_iter(runner(3), 0, batch(255))
 
 
+def test_the_head_says_which_id_is_ignored():
+    run = runner(3, 3)
+    for head in run.model.decode_head:
+        head.ignore_index = 3
+    hook = SegLabelCheckHook()
+    hook.before_train_iter(run, 0, batch(3, 1))
+    with pytest.raises(UserError, match='255.*3 = ignored'):
+        hook.before_train_iter(run, 0, batch(255))
+
+
 def test_number_of_classes_of_every_head():
     hook = SegLabelCheckHook()
     hook.before_train(runner(3))
