@@ -14,6 +14,9 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import (
+    WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS,
+)
 from mmengine.registry import Registry
 
 from mmea.errors import EXTRAS
@@ -25,6 +28,7 @@ __all__ = [
     'MODELS',
     'OPTIM_WRAPPERS',
     'TRANSFORMS',
+    'WEIGHT_INITIALIZERS',
     'register_missing',
 ]
 
@@ -47,6 +51,11 @@ OPTIM_WRAPPERS = _child(
     'optim wrapper',
     MMENGINE_OPTIM_WRAPPERS,
     'mmea.engine.cpu_amp_optim_wrapper',
+)
+WEIGHT_INITIALIZERS = _child(
+    'weight initializer',
+    MMENGINE_WEIGHT_INITIALIZERS,
+    'mmea.engine.pretrained',
 )
 
 

@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from .fit import Fitted, fit
 from .rename import find_places, group, match
 from .shapes import reshape
-from .sources import SOURCES, Source, list_sources
+from .sources import BACKBONES, SOURCES, Source, list_sources
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ['SOURCES', 'Source', 'convert', 'list_sources', 'untouched']
+__all__ = [
+    'BACKBONES',
+    'SOURCES',
+    'Fitted',
+    'Source',
+    'convert',
+    'fit',
+    'list_sources',
+    'untouched',
+    'unwrap',
+]
 
 
 def convert(
@@ -43,7 +54,7 @@ def convert(
             one that it does not have; two names that become the same; a
             value of another shape, or none.
     """
-    state = _unwrap(state_dict)
+    state = unwrap(state_dict)
     found = _find(state, source, prefix)
     converted: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
@@ -84,13 +95,17 @@ def untouched(
     Raises:
         ValueError: As :func:`convert`, shapes apart.
     """
-    state = _unwrap(state_dict)
+    state = unwrap(state_dict)
     found = _find(state, source, prefix)
     return [name for name in state if name not in found]
 
 
-def _unwrap(state_dict: Mapping) -> dict[str, Tensor]:
-    """Return the state_dict itself, without DataParallel's prefix."""
+def unwrap(state_dict: Mapping) -> dict[str, Tensor]:
+    """Return the state_dict itself, without DataParallel's prefix.
+
+    Raises:
+        ValueError: It is no mapping of names to tensors.
+    """
     from torch import Tensor
 
     for key in ('state_dict', 'model'):

@@ -192,3 +192,68 @@ CATT_FT = {
 }
 CATT_SAME = _catt_path('attention.att', '', 'cross_path')
 CATT_FUSED = {**under('layer.', 'layer.', CATT_SAME), 'fc.': 'out_proj.'}
+
+# Backbones of classifiers: what they become is mmpretrain's ImageClassifier.
+RESNET = {
+    'fc.': 'head.fc.',
+    **under(
+        '',
+        'backbone.',
+        {
+            'conv1.weight': 'conv1.weight',
+            'bn1.': 'bn1.',
+            'layer*.*.conv*.': 'layer*.*.conv*.',
+            'layer*.*.bn*.': 'layer*.*.bn*.',
+            'layer*.*.downsample.*.': 'layer*.*.downsample.*.',
+        },
+    ),
+}
+# A stem of three convolutions, its last norm apart, as EANet's.
+TIMM_RESNET_D = {
+    **RESNET,
+    'conv1.*.': 'backbone.stem.*.',
+    'bn1.': 'backbone.stem.7.',
+}
+
+# The convolutions of a block of MobileNetV2, each with a norm. The first
+# block has no expansion.
+_MMSEG = [('conv.0.', 'conv.1.'), ('conv.0.', 'conv.1.', 'conv.2.')]
+_MMDET = [
+    ('depthwise_conv.', 'linear_conv.'),
+    ('expand_conv.', 'depthwise_conv.', 'linear_conv.'),
+]
+_TORCHVISION = [
+    (('conv.0.0.', 'conv.0.1.'), ('conv.1.', 'conv.2.')),
+    (
+        ('conv.0.0.', 'conv.0.1.'),
+        ('conv.1.0.', 'conv.1.1.'),
+        ('conv.2.', 'conv.3.'),
+    ),
+]
+_TIMM = [
+    (('conv_dw.', 'bn1.'), ('conv_pw.', 'bn2.')),
+    (('conv_pw.', 'bn1.'), ('conv_dw.', 'bn2.'), ('conv_pwl.', 'bn3.')),
+]
+
+
+def mobilenet_v2(*, timm: bool, mmdet: bool = False) -> dict[str, str]:
+    """Rules of torchvision's or timm's net, for mmdet's or the others'."""
+    convs = {'backbone.conv1.': ('features.0.0.', 'features.0.1.')}
+    convs['backbone.conv2.'] = ('features.18.0.', 'features.18.1.')
+    if timm:
+        convs['backbone.conv1.'] = ('conv_stem.', 'bn1.')
+        convs['backbone.conv2.'] = ('conv_head.', 'bn2.')
+    number = 0
+    for stage, length in enumerate((1, 2, 3, 4, 3, 3, 1)):
+        for block in range(length):
+            number += 1
+            old = f'blocks.{stage}.{block}.' if timm else f'features.{number}.'
+            new = f'backbone.layer{stage + 1}.{block}.'
+            theirs = (_TIMM if timm else _TORCHVISION)[number > 1]
+            ours = (_MMDET if mmdet else _MMSEG)[number > 1]
+            for name, (conv, norm) in zip(ours, theirs):
+                convs[new + name] = (old + conv, old + norm)
+    rules = {'classifier.' if timm else 'classifier.1.': 'head.fc.'}
+    for name, (conv, norm) in convs.items():
+        rules |= {conv: f'{name}conv.', norm: f'{name}bn.'}
+    return rules

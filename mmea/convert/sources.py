@@ -154,7 +154,46 @@ SOURCES = {
         '`CATT2d(shared=True, residual=False)`',
         shapes.linear_to_conv,
     ),
+    'resnet': Source(
+        rules.RESNET,
+        "torchvision's or timm's ResNet, such as `resnet50`",
+        "mmpretrain's `ImageClassifier` with a `ResNet` and a `LinearClsHead`",
+    ),
+    'timm_resnet_d': Source(
+        rules.TIMM_RESNET_D,
+        "timm's ResNet with a deep stem, such as `resnet50d`",
+        'the same with a `ResNetV1d`',
+    ),
+    'torchvision_mobilenet_v2': Source(
+        rules.mobilenet_v2(timm=False),
+        "torchvision's MobileNetV2",
+        'the same with a `MobileNetV2`; its backbone in mmseg too',
+    ),
+    'torchvision_mobilenet_v2_mmdet': Source(
+        rules.mobilenet_v2(timm=False, mmdet=True),
+        "torchvision's MobileNetV2",
+        'its backbone in mmdet, whose names differ',
+    ),
+    'timm_mobilenet_v2': Source(
+        rules.mobilenet_v2(timm=True),
+        "timm's MobileNetV2, such as `mobilenetv2_100`",
+        'as of `torchvision_mobilenet_v2`',
+    ),
+    'timm_mobilenet_v2_mmdet': Source(
+        rules.mobilenet_v2(timm=True, mmdet=True),
+        "timm's MobileNetV2",
+        'as of `torchvision_mobilenet_v2_mmdet`',
+    ),
 }
+#: Of these, what :func:`mmea.convert.fit` tries on a backbone.
+BACKBONES = (
+    'resnet',
+    'timm_resnet_d',
+    'torchvision_mobilenet_v2',
+    'torchvision_mobilenet_v2_mmdet',
+    'timm_mobilenet_v2',
+    'timm_mobilenet_v2_mmdet',
+)
 
 
 def list_sources() -> str:

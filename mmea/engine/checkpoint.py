@@ -8,11 +8,14 @@ back to the full unpickler; here a function that knows nothing but those
 methods takes its place, so that resuming works too.
 """
 
+import hashlib
 import os
 import re
+import socket
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from mmea.errors import UserError
 
 __all__ = [
     'check_checkpoint',
+    'download',
     'find_checkpoint',
     'load_checkpoint',
     'use_safe_loading',
@@ -73,20 +77,24 @@ def _safe_globals() -> list:
 
 
 def load_checkpoint(filename: str, map_location: Any = None) -> dict:
-    """Load a local checkpoint with the restricted unpickler.
+    """Load a checkpoint with the restricted unpickler.
 
     Args:
-        filename (str): Path of the file.
+        filename (str): Path of the file, or its http(s) address.
         map_location: As of :func:`torch.load`.
 
     Returns:
         dict: The checkpoint.
 
     Raises:
-        UserError: No such file, no checkpoint, or one that holds more than
-            tensors, numbers, text and mmengine's log history.
+        UserError: No such file or no answer, no checkpoint, or one that holds
+            more than tensors, numbers, text and mmengine's log history.
     """
+    if re.match('https?://', filename):
+        return load_checkpoint(str(download(filename)), map_location)
     path = Path(filename).expanduser()
+    if path.suffix == '.safetensors' and path.is_file():
+        return _load_safetensors(path)
     if not path.is_file():
         raise UserError(f'no such checkpoint: {filename}')
     try:
@@ -114,6 +122,58 @@ def load_checkpoint(filename: str, map_location: Any = None) -> dict:
         # Runner.resume() executes this text as a config.
         checkpoint.get('meta', {}).pop('config', None)
     return checkpoint
+
+
+def download(url: str) -> Path:
+    """Fetch a file once, into the cache of torch's hub.
+
+    Args:
+        url (str): Its http(s) address. Eight hexadecimal digits or more
+            between the last ``-`` and the suffix are the start of its sha256,
+            as torchvision has it, and are checked.
+
+    Returns:
+        Path: The file on this disk.
+
+    Raises:
+        UserError: No network, no such file, no room, or another sha256.
+    """
+    name = Path(urlsplit(url).path).name
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    sha = re.search(r'-([0-9a-f]{8,})\.', name)
+    if not sha:  # many files of the world are called model.safetensors
+        folder /= hashlib.sha256(url.encode()).hexdigest()[:8]
+    path = folder / name
+    if path.is_file():
+        return path
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), sha and sha[1])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f'cannot download {url}: {error}; download it elsewhere and name '
+            f'the file in its place, or put it into {folder}'
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return path
+
+
+def _load_safetensors(path: Path) -> dict:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(
+            f'{path} needs the package safetensors: pip install safetensors'
+        ) from error
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise UserError(
+            f'cannot load the checkpoint {path}: it is damaged'
+        ) from error
 
 
 def use_safe_loading() -> None:
