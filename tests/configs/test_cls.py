@@ -57,11 +57,16 @@ PARAMETERS = {
     'stand_alone/stand-alone_resnet38_8xb32_in1k.py': 14_190_632,
     'stand_alone/stand-alone_resnet50_8xb32_in1k.py': 18_038_632,
 }
-# The demos of a folder have one net, but for the pair in the first.
+# These hold a net with and without attention.
+PAIRS = {
+    'classification/': 'classification/resnet50_8xb32_in1k.py',
+    'mobilenet_v2/': 'mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
+}
+# The demos of a folder have one net, but for the pairs.
 DEMOS = [
     name
     for i, name in enumerate(LEAVES)
-    if name.startswith('classification/')
+    if name.startswith(tuple(PAIRS))
     or name.split('/')[0] not in {n.split('/')[0] for n in LEAVES[:i]}
 ]
 
@@ -131,9 +136,25 @@ class TestFiles:
         ea.work_dir = plain.work_dir
         assert ea.to_dict() == plain.to_dict()
 
-    def test_resnet_is_that_of_mmpretrain(self):
-        want = Config.fromfile(THEIRS / 'resnet/resnet50_8xb32_in1k.py')
-        got = load('classification/resnet50_8xb32_in1k.py')
+    def test_mobilenet_pair_differs_in_the_neck_only(self):
+        name = PAIRS['mobilenet_v2/']
+        plain, ea = load(name), load(name.replace('/', '/ea_'))
+        attention, ea.model.neck = ea.model.neck
+        assert attention.type == 'mmea.EANeck'
+        assert attention.in_channels == [plain.model.head.in_channels]
+        ea.work_dir = plain.work_dir
+        assert ea.to_dict() == plain.to_dict()
+
+    @pytest.mark.parametrize(
+        ('theirs', 'ours'),
+        [
+            ('resnet', PAIRS['classification/']),
+            ('mobilenet_v2', PAIRS['mobilenet_v2/']),
+        ],
+    )
+    def test_net_is_that_of_mmpretrain(self, theirs, ours):
+        want = Config.fromfile(THEIRS / theirs / Path(ours).name)
+        got = load(ours)
         preprocessor = got.model.pop('data_preprocessor')
         assert preprocessor.pop('type') == 'ClsDataPreprocessor'
         assert preprocessor == want.data_preprocessor
@@ -145,6 +166,8 @@ class TestFiles:
         for key in ('train', 'val'):
             ours = got[f'{key}_dataloader'].dataset.pipeline
             theirs = want[f'{key}_dataloader'].dataset.pipeline
+            for step in theirs:
+                step.pop('backend', None)  # pillow, for MobileNetV2
             assert ours[0].type == 'mmea.LoadImage'
             assert ours[1:] == theirs[1:]
         assert got.val_evaluator == want.val_evaluator
@@ -182,6 +205,7 @@ class TestFiles:
         [
             ('sgd_100e', 100, {0: 0.1, 29: 0.1, 30: 0.01, 99: 1e-4}),
             ('sgd_300e', 300, {0: 1e-3, 5: 0.1, 299: 2.835e-6}),
+            ('sgd_300e_step', 300, {0: 0.045, 1: 0.0441, 299: 1.071e-4}),
             ('adamw_300e', 300, {0: 1e-6, 20: 1e-3, 160: 5.05e-4, 299: 1e-5}),
             ('adamw_310e', 310, {0: 1e-6, 5: 1e-3, 300: 1e-5, 309: 1e-5}),
         ],
@@ -292,10 +316,10 @@ class TestModels:
         data = default_collate(read(cfg.train_dataloader.dataset))
         _, moved = train_a_step(model, cfg, data)
         if Path(name).stem.startswith('ea_'):
-            assert any('.attention.' in n for n in moved)
+            assert any('.attention' in n for n in moved)
 
-    def test_starts_as_its_counterpart(self):
-        name = 'classification/resnet50_8xb32_in1k.py'
+    @pytest.mark.parametrize('name', PAIRS.values())
+    def test_starts_as_its_counterpart(self, name):
         plain, ea = (
             build_model(load(n, '--demo')).eval()
             for n in (name, name.replace('/', '/ea_'))
@@ -305,6 +329,8 @@ class TestModels:
         assert {key.rsplit('.', 2)[0] for key in found.missing_keys} <= {
             'backbone.layer3.attention',
             'backbone.layer3',
+            'neck.0.attentions.0',
+            'neck.0.attentions',
         }
         image = torch.randn(2, 3, 64, 64)
         with torch.no_grad():

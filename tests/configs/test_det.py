@@ -68,6 +68,9 @@ NAMES = (
         *NOTHING_TO_FREEZE,
         'elsa_swin/elsa-swin-t_mask-rcnn_fpn_1x_coco.py',
         'halonet/halonet-h1_mask-rcnn_fpn_1x_coco.py',
+        'mobilenet_v2/ea_mask-rcnn_mobilenet-v2_fpn_1x_coco.py',
+        'mobilenet_v2/ea_retinanet_mobilenet-v2_fpn_1x_coco.py',
+        'mobilenet_v2/retinanet_mobilenet-v2_fpn_1x_coco.py',
         'stand_alone/stand-alone_retinanet_r50_fpn_1x_coco.py',
     }
 )
@@ -240,6 +243,44 @@ class TestFiles:
             }
         assert loaders == {'val_evaluator': {'backend_args'}}
 
+    @pytest.mark.parametrize(
+        'plain',
+        [
+            'bccd/retinanet_mobilenet-v2_fpn_1xb4_bccd-320x240.py',
+            'mobilenet_v2/retinanet_mobilenet-v2_fpn_1x_coco.py',
+        ],
+    )
+    def test_pair_differs_in_the_neck_only(self, plain):
+        plain, ea = load(plain), load(plain.replace('/', '/ea_'))
+        ea.model.neck, attention = ea.model.neck
+        assert attention.type == 'mmea.EANeck'
+        assert set(attention.in_channels) == {plain.model.neck.out_channels}
+        ea.work_dir = plain.work_dir
+        ea.demo_model = plain.demo_model
+        assert ea.to_dict() == plain.to_dict()
+
+    @pytest.mark.parametrize('name', ['mask-rcnn', 'retinanet'])
+    def test_mobilenet_is_trained_as_resnet(self, name):
+        net = f'ea_{name}_{{}}_fpn_1x_coco.py'
+        mobile = load('mobilenet_v2/' + net.format('mobilenet-v2'))
+        resnet = load(f'{name.replace("-", "_")}/' + net.format('r50'))
+        backbone = mobile.model.backbone
+        assert backbone.init_cfg.type == 'mmea.Pretrained'
+        assert '/mobilenet_v2-' in backbone.init_cfg.checkpoint
+        for key in ('norm_cfg', 'norm_eval'):
+            assert backbone[key] == resnet.model.backbone[key]
+        neck = mobile.model.neck[0]
+        neck.in_channels = resnet.model.neck.in_channels
+        changed = {'add_extra_convs'} if name == 'retinanet' else set()
+        assert differences(neck, resnet.model.neck) == changed
+        found = differences(mobile.to_dict(), resnet.to_dict())
+        assert {key.partition('.backbone')[0] for key in found} == {
+            'model',
+            'model.neck',
+            'demo_model',
+            'work_dir',
+        }
+
     def test_the_other_stage_is_one_option(self):
         name = 'mask_rcnn/ea_mask-rcnn_r50_fpn_1x_coco.py'
         for options, want in (
@@ -345,6 +386,8 @@ class TestModels:
         model = build_model(cfg).eval()
         if '--demo' in args:
             assert number_of_parameters(model) < 7e6
+        if name.startswith('bccd/'):
+            assert number_of_parameters(model) <= 4e6
         samples = read(cfg.val_dataloader.dataset)[1]
         with torch.no_grad():
             (result,) = model.val_step(pseudo_collate(samples[:1]))
