@@ -1,4 +1,5 @@
 import csv
+import fcntl
 import json
 import statistics
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 
 from mmea import train
 from mmea.cli.compare import main
@@ -58,8 +60,8 @@ def test_training(project, run, at_once):
     rows = read('out/accuracy.csv')
     assert [(row['member'], row['seed']) for row in rows] == [
         ('none', '0'),
-        ('NonLocal2d:reduction=1', '0'),
         ('none', '1'),
+        ('NonLocal2d:reduction=1', '0'),
         ('NonLocal2d:reduction=1', '1'),
     ]
     first, second = ([r for r in rows if r['seed'] == s] for s in '01')
@@ -70,10 +72,16 @@ def test_training(project, run, at_once):
     folders = sorted(Path('out/runs').glob('*/seed-0'))
     for folder, row in zip(folders, reversed(first)):
         recorded = json.loads((folder / 'result.json').read_text())
-        assert recorded['mIoU'] == float(row['mIoU'])
-        config = (folder / 'config.py').read_text()
-        assert ('attention=None' in config) == (row['member'] == 'none')
+        assert recorded['metrics']['mIoU'] == float(row['mIoU'])
+        config = Config.fromfile(folder.parent / 'config.py')
+        attention = config.model.decode_head.attention
+        assert (attention is None) == (row['member'] == 'none')
+    assert {'IoU/wall', 'IoU/building'} <= rows[0].keys()
+    assert float(rows[0]['macs']) < float(rows[2]['macs'])
+    assert float(rows[0]['peak_memory']) > 50
     text = Path('out/README.md').read_text()
+    assert '### mIoU, seed by seed' in text
+    assert '### Each class, minus none' in text
     mean = statistics.mean(float(r[0]['mIoU']) for r in (first, second))
     spread = statistics.stdev(float(r[0]['mIoU']) for r in (first, second))
     assert f'{mean:.2f} ± {spread:.2f} (2 runs)' in text
@@ -91,8 +99,23 @@ def test_training(project, run, at_once):
         assert [r['mIoU'] for r in read('out/accuracy.csv')] == [
             r['mIoU'] for r in rows
         ]
-    # Results of another schedule are not mixed in.
-    with pytest.raises(SystemExit, match='seed-0 holds a run of another'):
+    # The report is on all that is there, whatever is named.
+    run(main, 'tiny.py', '--no-cost', '--members', 'none', '--out', 'out',
+        *options)  # fmt: skip
+    assert read('out/accuracy.csv') == rows
+    with pytest.raises(SystemExit, match='--against CBAMGate2d: no member'):
+        run(main, *command, '--against', 'CBAMGate2d', *options)
+    with open('out/.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match='another comparison works in'):
+            run(main, *command, *options)
+    # Results on other data are not mixed in, nor those of another schedule.
+    extra = Path('data/images/training/7.jpg')
+    extra.write_bytes(extra.read_bytes() + b'.')
+    with pytest.raises(SystemExit, match='run with other versions or data'):
+        run(main, *command, *options)
+    extra.write_bytes(extra.read_bytes()[:-1])
+    with pytest.raises(SystemExit, match='none holds runs of another config'):
         run(main, *command, '--cfg-options', 'train_cfg.max_iters=3')
 
 
@@ -110,6 +133,8 @@ def test_a_run_that_fails(project, run):
         (['--members', 'Foo'], "no member 'Foo'"),
         (['--sizes', '0'], '--sizes must be positive, got 0'),
         (['tiny.py', '--members', 'NonLocal2d:foo=1'], 'foo is no argument'),
+        (['tiny.py', '--seeds', '0', '1', '0'], '--seeds has 0 twice'),
+        (['--members', 'none', 'none'], '--members has none twice'),
         (['gone.py'], 'no config file gone.py'),
         (['--out', 'tiny.py'], 'cannot make the folder --out tiny.py'),
         (['tiny.py', '--cfg-options', 'val_dataloader=None'], 'nothing to'),

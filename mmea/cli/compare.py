@@ -28,10 +28,15 @@ def main(argv: list[str] | None = None) -> None:
         nargs='+',
         metavar='NAME[:KEY=VALUE,...]',
         help='layers, such as ExternalAttention2d:num_slots=32 NonLocal2d; '
-        'none is no attention (default: all layers on maps)',
+        'none is no attention, control external attention that sees each '
+        'pixel by itself (default: all layers on maps)',
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/compare_attention')
+        '--out',
+        type=Path,
+        default=Path('work_dirs/compare_attention'),
+        help='folder of the report and the runs; the report is on all runs '
+        'in it, those of earlier commands too (default: %(default)s)',
     )
     cost = parser.add_argument_group('cost')
     cost.add_argument('--no-cost', action='store_true', help='train only')
@@ -51,6 +56,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     train = parser.add_argument_group('training')
     train.add_argument('--seeds', type=int, nargs='+', default=[0])
+    train.add_argument(
+        '--against',
+        nargs='+',
+        metavar='MEMBER',
+        help='members that the others are compared with, seed by seed '
+        '(default: none and control, as far as they are members, or else the '
+        'first)',
+    )
     train.add_argument('--jobs', type=int, default=1, help='runs at a time')
     train.add_argument('--demo', action='store_true', help='as in train')
     train.add_argument(
@@ -63,6 +76,11 @@ def main(argv: list[str] | None = None) -> None:
         for value in values if isinstance(values, list) else [values]:
             if value < least:
                 raise UserError(f'--{name} must be positive, got {value}')
+    for name in ('members', 'seeds'):
+        values = getattr(args, name) or []
+        for value in values:
+            if values.count(value) > 1:
+                raise UserError(f'--{name} has {value} twice')
 
     from mmea.compare.command import compare
 

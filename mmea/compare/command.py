@@ -1,35 +1,58 @@
 """What ``mmea compare`` does with its arguments."""
 
+import copy
+import fcntl
 import os
 import signal
 import sys
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
 from rich.progress import Progress
 
 from mmea.compare import report
+from mmea.compare.accuracy import accuracy_tables, plot_accuracy
 from mmea.compare.cost import measure_costs
 from mmea.compare.members import (
+    CONTROL,
     NONE,
     all_members,
     config_with,
+    host_of,
     parse_member,
 )
-from mmea.compare.runs import Run, train_runs
+from mmea.compare.runs import Run, find_results, train_runs
 from mmea.engine.config import load_config
+from mmea.engine.data_checks import fingerprint
 from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
-from mmea.profiling import MODES, count_parameters
+from mmea.profiling import MODES, count_macs, count_parameters
 
 __all__ = ['compare']
 
 #: What the table of accuracies shows, of what an evaluation gives.
 METRICS = ('mIoU', 'coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1')
+#: Runs of other versions of these are not mixed.
+PACKAGES = (
+    'mmea',
+    'torch',
+    'torchvision',
+    'mmcv',
+    'mmengine',
+    'mmseg',
+    'mmdet',
+    'mmpretrain',
+)
+LOADERS = ('train_dataloader', 'val_dataloader')
 
 
 def compare(args: Namespace) -> None:
@@ -52,14 +75,15 @@ def compare(args: Namespace) -> None:
         raise UserError(
             f'cannot make the folder --out {args.out}: {error.strerror}'
         ) from error
-    # First, as it finds what is wrong with the config.
-    runs = _make_runs(args, members) if args.config else []
-    if not args.no_cost:
-        text += _compare_costs(args, members)
-    failed = []
-    if runs:
-        failed = _train(args, runs)
-        text += _compare_accuracy(args, runs)
+    with _alone_in(args.out):
+        # First, as it finds what is wrong with the config.
+        runs = _make_runs(args, members) if args.config else []
+        if not args.no_cost:
+            text += _compare_costs(args, members)
+        failed = []
+        if runs:
+            failed = _train(args, runs)
+            text += _compare_accuracy(args, runs)
     path = args.out / 'README.md'
     path.write_text('\n'.join(text).rstrip() + '\n', encoding='utf-8')
     print('\n'.join(text))
@@ -71,6 +95,20 @@ def compare(args: Namespace) -> None:
             f'{run.error} ({run.log}); the report holds the others, and the '
             'same command tries again what is missing'
         )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second comparison out of a folder while one works there."""
+    with open(folder / '.lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f'another comparison works in {folder}; wait for its end, or '
+                'choose another --out'
+            ) from error
+        yield
 
 
 def _device() -> str:
@@ -124,31 +162,74 @@ def _make_runs(args: Namespace, members: dict[str, dict | None]) -> list[Run]:
             f'{args.config} has no val_dataloader, so nothing to compare by'
         )
     check_packages(cfg)
-    prepare_data(cfg, 'train_dataloader', 'val_dataloader')
+    prepare_data(cfg, *LOADERS)
+    facts = dict(versions=_versions(), data=fingerprint(cfg, *LOADERS))
+    folder = args.out / 'runs'
+    known = {row['member']: row for row in find_results(folder, facts)}
+    for name in args.against or ():
+        if name not in members and name not in known:
+            raise UserError(
+                f'--against {name}: no member of that name here; there are '
+                f'{", ".join({**members, **known})}'
+            )
+    _make_comparable(cfg)
+    host = host_of(cfg)
     runs = []
     for label, member in members.items():
         own = config_with(cfg, member)
-        parameters = _count_parameters(own)
-        for seed in args.seeds:
-            folder = args.out / 'runs' / _slug(label) / f'seed-{seed}'
-            runs.append(Run(label, seed, own, folder, parameters))
+        own.custom_hooks = [
+            *(own.get('custom_hooks') or ()),
+            dict(type='mmea.PairedRunHook', host=host),
+        ]
+        size = _measure(own)
+        runs += [
+            Run(label, seed, own, folder, facts, size) for seed in args.seeds
+        ]
     # One seed of all first: what is broken off then still compares them.
     return sorted(runs, key=lambda run: args.seeds.index(run.seed))
 
 
-def _slug(label: str) -> str:
-    return ''.join(c if c.isalnum() or c in '.=-_' else '_' for c in label)
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        if find_spec(name):
+            versions[name] = str(import_module(name).__version__)
+    return versions
 
 
-def _count_parameters(cfg: Config) -> int:
+def _make_comparable(cfg: Config) -> None:
+    """Leave seed and folder to each run, and ask for results per class."""
+    for key in ('work_dir', 'randomness'):
+        cfg.pop(key, None)
+    cfg.resume = False
+    metrics: Any = cfg.get('val_evaluator')
+    for metric in [metrics] if isinstance(metrics, dict) else metrics or ():
+        kind = metric.get('type')
+        if kind == 'IoUMetric':
+            metric['type'] = 'mmea.ClassIoUMetric'
+        elif kind == 'mmea.PresentClassIoUMetric':
+            metric['per_class'] = True
+        elif kind in ('CocoMetric', 'mmea.PresentClassCocoMetric'):
+            metric['classwise'] = True
+
+
+def _measure(cfg: Config) -> dict:
+    """Count the parameters of a model and what an image takes."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
-        return count_parameters(MODELS.build(cfg.model))
+        model = MODELS.build(cfg.model)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'cannot build the model of {cfg.filename} with '
             f'that member: {error.args[0]}'
         ) from error
+    loader = copy.deepcopy(cfg.val_dataloader)
+    loader.update(batch_size=1, num_workers=0, persistent_workers=False)
+    batch = next(iter(Runner.build_dataloader(loader)))
+    model.eval()
+    with torch.no_grad():
+        macs = count_macs(lambda: model.test_step(batch))
+    return dict(parameters=count_parameters(model), macs=macs)
 
 
 def _train(args: Namespace, runs: list[Run]) -> list[Run]:
@@ -172,57 +253,43 @@ def _train(args: Namespace, runs: list[Run]) -> list[Run]:
 
 
 def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
-    rows: list[dict] = [
-        dict(
-            member=run.label,
-            seed=run.seed,
-            parameters=run.parameters,
-            **result,
-        )
-        for run in runs
-        if (result := run.result) is not None
-    ]
+    rows = find_results(args.out / 'runs', runs[0].facts)
     if not rows:
         return []
-    report.write_csv(rows, args.out / 'accuracy.csv')
-    shown = [name for name in METRICS if name in rows[0]]
-    if not shown:
-        shown = [k for k in rows[0] if k not in ('member', 'seed')][:1]
-    by_member: dict[str, list[dict]] = {}
-    for row in rows:
-        by_member.setdefault(row['member'], []).append(row)
-    lines = [
-        [
-            member,
-            f'{own[0]["parameters"] / 1e6:.3f}',
-            *(report.summarise([row[name] for row in own]) for name in shown),
-            ', '.join(f'{row[shown[0]]:.2f}' for row in own),
-            report.summarise([row['seconds_per_iteration'] for row in own]),
-        ]
-        for member, own in by_member.items()
+    # As they are named, then those of earlier commands.
+    labels = list(dict.fromkeys(run.label for run in runs))
+    labels += [m for m in dict.fromkeys(r['member'] for r in rows)]
+    order = list(dict.fromkeys(labels))
+    rows.sort(key=lambda row: order.index(row['member']))
+    flat = [
+        {k: v for k, v in row.items() if k not in ('metrics', 'facts')}
+        | row['metrics']
+        for row in rows
     ]
-    header = [
-        'attention',
-        'M params',
-        *shown,
-        f'{shown[0]} of each seed',
-        's/iteration',
-    ]
+    report.write_csv(flat, args.out / 'accuracy.csv')
+    metrics = rows[0]['metrics']
+    shown = [name for name in METRICS if name in metrics]
+    shown = shown or list(metrics)[:1]
+    members = list(dict.fromkeys(row['member'] for row in rows))
+    against = args.against or [m for m in (NONE, CONTROL) if m in members]
     name = shown[0]
-    report.plot_accuracy(
-        {m: [row[name] for row in own] for m, own in by_member.items()},
+    plot_accuracy(
+        {
+            m: [row['metrics'][name] for row in rows if row['member'] == m]
+            for m in members
+        },
         name,
         args.out / 'accuracy.png',
     )
     return [
         '## Accuracy',
         '',
-        f'{Path(args.config).name}{" --demo" if args.demo else ""}, seeds '
-        f'{", ".join(map(str, args.seeds))}; mean ± sample standard '
-        'deviation. M params are those of the whole model. '
-        f'{args.jobs} runs at a time shared the machine.',
+        f'{Path(args.config).name}{" --demo" if args.demo else ""}. Runs of '
+        'one seed see the same images in the same order and start from the '
+        'same weights, as far as they have them in common. '
+        f'{args.jobs} at a time shared the machine.',
         '',
-        *report.markdown(header, lines),
+        *accuracy_tables(rows, shown, against or members[:1]),
         '![accuracy of each run](accuracy.png)',
         '',
     ]

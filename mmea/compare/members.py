@@ -11,10 +11,19 @@ from mmea.errors import UserError
 from mmea.layers import AttentionBlock2d
 from mmea.swap import wrap_in_swap
 
-__all__ = ['NONE', 'all_members', 'config_with', 'parse_member']
+__all__ = [
+    'CONTROL',
+    'NONE',
+    'all_members',
+    'config_with',
+    'host_of',
+    'parse_member',
+]
 
 #: The host without attention.
 NONE = 'none'
+#: External attention without what it exchanges between pixels.
+CONTROL = 'control'
 #: What every member takes; kept when another takes the place.
 _COMMON = ('norm_cfg', 'act_cfg', 'zero_init', 'with_cp')
 
@@ -33,7 +42,9 @@ def parse_member(text: str) -> dict | None:
 
     Args:
         text (str): Such as ``ExternalAttention2d:num_slots=32``; ``mmea.`` may
-            stand before the name. ``none`` is no attention.
+            stand before the name. ``none`` is no attention, ``control``
+            external attention with the softmax over slots alone: each pixel
+            by itself, with the same parameters.
 
     Returns:
         dict | None: ``dict(type='mmea.ExternalAttention2d', num_slots=32)``.
@@ -44,7 +55,11 @@ def parse_member(text: str) -> dict | None:
     name, _, arguments = text.partition(':')
     if name == NONE and not arguments:
         return None
-    member = dict(type=f'mmea.{name.removeprefix("mmea.")}')
+    member: dict[str, Any] = {}
+    if name == CONTROL:
+        name = 'ExternalAttention2d'
+        member['over_tokens'] = False
+    member = dict(type=f'mmea.{name.removeprefix("mmea.")}', **member)
     for argument in filter(None, arguments.split(',')):
         key, equals, value = argument.partition('=')
         if not equals:
@@ -55,7 +70,7 @@ def parse_member(text: str) -> dict | None:
         member[key] = DictAction._parse_iterable(value)
     if name.removeprefix('mmea.') not in all_members():
         raise UserError(
-            f'no member {name!r}: choose among {NONE}, '
+            f'no member {name!r}: choose among {NONE}, {CONTROL}, '
             f'{", ".join(all_members())}'
         )
     return member
@@ -87,6 +102,13 @@ def config_with(cfg: Config, member: dict | None) -> Config:
         )
     wrap_in_swap(cfg, member)
     return cfg
+
+
+def host_of(cfg: Config) -> dict:
+    """Return the config of the model without what the members replace."""
+    host = copy.deepcopy(cfg.model)
+    _replace(host, None)
+    return host
 
 
 def _replace(cfg: Any, member: dict | None) -> int:

@@ -1,9 +1,8 @@
-"""Tables and plots of a comparison."""
+"""Tables and plots of a comparison: those of the costs, and what all share."""
 
 import csv
 import io
 import math
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,8 @@ __all__ = [
     'cost_tables',
     'markdown',
     'milliseconds',
-    'plot_accuracy',
     'plot_costs',
-    'summarise',
+    'save_figure',
     'times_faster',
     'write_csv',
 ]
@@ -173,35 +171,10 @@ def plot_costs(rows: list[dict], path: Path) -> None:
             )
             axis.grid(True, which='both', alpha=0.2)
     axes[0][0].legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def summarise(values: list[float]) -> str:
-    """Mean and, of several, sample standard deviation and number."""
-    mean = statistics.mean(values)
-    if len(values) == 1:
-        return f'{mean:.2f} (1 run)'
-    spread = statistics.stdev(values)
-    return f'{mean:.2f} ± {spread:.2f} ({len(values)} runs)'
-
-
-def plot_accuracy(
-    results: dict[str, list[float]], name: str, path: Path
-) -> None:
-    """One line for each member: its runs as dots, their mean as a bar."""
-    figure, axis = plt.subplots(figsize=(8, 1 + 0.4 * len(results)))
-    for i, values in enumerate(results.values()):
-        axis.plot(values, [i] * len(values), 'o', color='tab:blue', alpha=0.7)
-        mean = statistics.mean(values)
-        axis.plot([mean] * 2, [i - 0.3, i + 0.3], color='tab:red')
-    axis.set_yticks(range(len(results)), list(results))
-    axis.invert_yaxis()
-    axis.set_xlabel(f'{name}; dots are runs, bars their means')
-    axis.grid(True, axis='x', alpha=0.3)
-    _save(figure, path)
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
+def save_figure(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)

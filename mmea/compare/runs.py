@@ -7,28 +7,36 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
-from mmengine.fileio import dump, load
+from mmengine.fileio import load
 
 from mmea.errors import UserError
 
-__all__ = ['Run', 'train_runs']
+__all__ = ['Run', 'find_results', 'train_runs']
 
 
 class Run:
     """One member, one seed, one folder.
 
+    ``runs/MEMBER/config.py`` is what all seeds of a member train;
+    ``runs/MEMBER/seed-N`` holds the log, the result and, in ``work``, the
+    checkpoints. Result and config are small text, and all that is needed to
+    go on later: the rest may be removed once the run has ended.
+
     Args:
         label (str): The member, as it is named.
         seed (int): Of weights and data.
-        cfg (Config): With the member in it.
-        folder (Path): Where all of the run goes. A run that ended before is
-            not repeated, one that was broken off is resumed.
-        parameters (int): Of the whole model, for the report.
+        cfg (Config): With the member in it, without seed and work dir.
+        folder (Path): Of all runs. A run that ended before is not repeated,
+            one that was broken off is resumed.
+        facts (dict): What every run of a comparison has in common, such as
+            versions.
+        size (dict): Of the whole model, for the report: parameters, ...
 
     Raises:
-        UserError: The folder holds a run of another config.
+        UserError: The folder holds a run of another config or other facts.
     """
 
     def __init__(
@@ -37,39 +45,48 @@ class Run:
         seed: int,
         cfg: Config,
         folder: Path,
-        parameters: int,
+        facts: dict,
+        size: dict,
     ) -> None:
-        self.label, self.seed, self.folder = label, seed, folder
-        self.parameters = parameters
-        self.log = folder / 'log.txt'
-        self._config = folder / 'config.py'
-        self._result = folder / 'result.json'
+        self.label, self.seed, self.size = label, seed, size
+        self.facts = facts
+        self._config = folder / _slug(label) / 'config.py'
+        self.folder = self._config.parent / f'seed-{seed}'
+        self.log = self.folder / 'log.txt'
+        self._facts = self.folder / 'facts.json'
+        self._result = self.folder / 'result.json'
+        self._work_dir = self.folder / 'work'
         self._process: subprocess.Popen | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        # The Runner writes the config that it runs into its work dir, under
-        # the same name, and a resumed one differs.
-        self._work_dir = folder / 'work'
-        cfg.merge_from_dict(
-            dict(work_dir=str(self._work_dir), randomness=dict(seed=seed))
-        )
-        text = cfg.pretty_text
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = cfg.pretty_text.rstrip('\n') + '\n'
         if self._config.is_file():
             if self._config.read_text(encoding='utf-8') != text:
+                there = Config.fromfile(self._config)._cfg_dict.to_dict()
+                now = cfg._cfg_dict.to_dict()
                 raise UserError(
-                    f'{folder} holds a run of another config; choose '
-                    'another --out, or remove that folder'
+                    f'{self._config.parent} holds runs of another config '
+                    f'({_first_difference(there, now)}); choose another '
+                    '--out, or remove that folder'
                 )
         else:
-            self._config.write_text(text, encoding='utf-8')
+            _write(self._config, text)
+        # Of a run that has ended, its result says so.
+        if not self._result.is_file():
+            if self._facts.is_file():
+                check_facts(self._facts, load(self._facts), facts)
+            else:
+                _write(self._facts, json.dumps(facts, indent=1))
 
     def start(self, threads: int, gpu: int | None = None) -> None:
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         if gpu is not None:
             environment['CUDA_VISIBLE_DEVICES'] = str(gpu)
         command = [sys.executable, '-m', 'mmea.train', str(self._config)]
+        command += ['--resume', '--work-dir', str(self._work_dir)]
+        command += ['--cfg-options', f'randomness.seed={self.seed}']
         with open(self.log, 'a', encoding='utf-8') as log:
             self._process = subprocess.Popen(
-                [*command, '--resume'],
+                command,
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -92,9 +109,11 @@ class Run:
 
     @property
     def result(self) -> dict | None:
-        """Metrics of the last evaluation, once the run has ended well.
+        """What is known of a run that has ended well, else None.
 
-        With ``seconds_per_iteration``, the median of what was logged.
+        member, seed, metrics of the last evaluation, seconds per iteration
+        of training (median of what was logged) and per image of evaluation,
+        peak memory, size of the model, and the facts.
         """
         if self._result.is_file():
             return load(self._result)
@@ -107,11 +126,24 @@ class Run:
                 f'{self.folder} has no evaluation: the config needs a '
                 'val_evaluator and a val_interval within its length'
             )
-        other = ('time', 'data_time', 'step')
-        result = {k: v for k, v in evaluations[-1].items() if k not in other}
-        times = sorted(line['time'] for line in lines if 'loss' in line)
-        result['seconds_per_iteration'] = times[len(times) // 2]
-        dump(result, self._result)
+        other = ('time', 'data_time', 'step', 'memory')
+        last = evaluations[-1]
+        metrics = {k: v for k, v in last.items() if k not in other}
+        training = [line for line in lines if 'loss' in line]
+        times = sorted(line['time'] for line in training)
+        result = dict(
+            member=self.label,
+            seed=self.seed,
+            metrics=metrics,
+            seconds_per_iteration=times[len(times) // 2],
+            seconds_per_evaluated_image=last.get('time'),
+            peak_memory=max(
+                (line.get('peak_memory', 0) for line in training), default=0
+            ),
+            **self.size,
+            facts=self.facts,
+        )
+        _write(self._result, json.dumps(result, indent=1))
         return result
 
     @property
@@ -130,6 +162,66 @@ class Run:
                 if line.endswith('}'):  # not one that is being written
                     lines.append(json.loads(line))
         return lines
+
+
+def find_results(folder: Path, facts: dict) -> list[dict]:
+    """Read the results of all runs of a folder, by member and seed.
+
+    Args:
+        folder (Path): Of all runs.
+        facts (dict): What they have to have in common.
+
+    Raises:
+        UserError: A result is damaged, or of other facts.
+    """
+    results = []
+    for path in sorted(folder.glob('*/seed-*/result.json')):
+        try:
+            result = load(path)
+            results.append(result)
+            check_facts(path, result['facts'], facts)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'{path} is damaged; remove it, and the run is read or '
+                'trained again'
+            ) from error
+    return sorted(results, key=lambda row: (row['member'], row['seed']))
+
+
+def check_facts(path: Path, there: dict, facts: dict) -> None:
+    """Raise unless a run and this comparison have the same facts."""
+    differ = [
+        f'{key}: {there.get(key)}, now {facts.get(key)}'
+        for key in {**there, **facts}
+        if there.get(key) != facts.get(key)
+    ]
+    if differ:
+        raise UserError(
+            f'{path.parent} is a run with other versions or data '
+            f'({"; ".join(differ)}); choose another --out, or remove that '
+            'folder'
+        )
+
+
+def _slug(label: str) -> str:
+    return ''.join(c if c.isalnum() or c in '.=-_' else '_' for c in label)
+
+
+def _first_difference(old: Any, new: Any, key: str = '') -> str:
+    """Say where two configs first differ: 'train_cfg.max_iters: 3, now 4'."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                path = f'{key}.{name}' if key else name
+                return _first_difference(old.get(name), new.get(name), path)
+    return f'{key}: {old}, now {new}'
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_suffix('.part')
+    part.write_text(text.rstrip('\n') + '\n', encoding='utf-8')
+    part.replace(path)
 
 
 def train_runs(

@@ -1,7 +1,12 @@
 import pytest
 from mmengine.config import Config
 
-from mmea.compare.members import all_members, config_with, parse_member
+from mmea.compare.members import (
+    all_members,
+    config_with,
+    host_of,
+    parse_member,
+)
 from mmea.engine.config import load_config
 from mmea.errors import UserError
 
@@ -22,12 +27,18 @@ def test_parse_member():
         external, num_slots=8, eps=1e-3
     )
     assert parse_member('none') is None
+    control = dict(external, over_tokens=False)
+    assert parse_member('control') == control
+    assert parse_member('control:num_slots=8') == dict(control, num_slots=8)
 
 
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('External', 'no member .External.: choose among none, CATT2d'),
+        (
+            'External',
+            'no member .External.: choose among none, control, CATT2d',
+        ),
         ('none:num_slots=8', 'no member .none.'),
         ('ExternalAttention2d:num_slots', 'num_slots.* is not KEY=VALUE'),
     ],
@@ -101,3 +112,16 @@ def test_config_that_swaps_already_is_refused(tmp_path):
     cfg = Config.fromfile(path)
     with pytest.raises(UserError, match='x.py swaps the attention itself'):
         config_with(cfg, dict(type='mmea.CATT2d'))
+
+
+def test_the_host_is_what_all_members_share():
+    attention = dict(type='mmea.ExternalAttention2d')
+    model = dict(neck=[dict(attention=attention)], head=dict(channels=8))
+    cfg = Config(dict(model=model))
+    assert host_of(cfg) == dict(
+        neck=[dict(attention=None)], head=dict(channels=8)
+    )
+    assert cfg.model.neck[0].attention == attention
+    # What a swap will replace is there still.
+    plain = Config(dict(model=dict(type='EncoderDecoder')))
+    assert host_of(plain) == plain.model

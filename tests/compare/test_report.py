@@ -54,15 +54,3 @@ def test_cost_of_several_processes_beside_a_baseline():
 def test_write_csv(tmp_path):
     report.write_csv([dict(a=1), dict(a=2, b='x')], tmp_path / 'x.csv')
     assert (tmp_path / 'x.csv').read_text() == 'a,b\n1,\n2,x\n'
-
-
-def test_summarise():
-    assert report.summarise([3.0]) == '3.00 (1 run)'
-    # The sample's standard deviation, not the population's.
-    assert report.summarise([1.0, 3.0]) == '2.00 ± 1.41 (2 runs)'
-
-
-def test_plot_accuracy(tmp_path):
-    results = {'none': [1.0, 2.0], 'external': [3.0]}
-    report.plot_accuracy(results, 'mIoU', tmp_path / 'x.png')
-    assert (tmp_path / 'x.png').read_bytes().startswith(b'\x89PNG')

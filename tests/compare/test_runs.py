@@ -5,7 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mmea.compare import runs
-from mmea.compare.runs import Run, train_runs
+from mmea.compare.runs import Run, find_results, train_runs
 from mmea.errors import UserError
 
 
@@ -54,28 +54,51 @@ def test_a_break_stops_what_is_running():
     assert [stub.stopped for stub in stubs] == [True, True, False]
 
 
-def make_run(folder, **more) -> Run:
-    cfg = Config(dict(model=dict(type='Net'), **more))
-    return Run('none', 3, cfg, folder, parameters=7)
+FACTS = dict(versions=dict(torch='2.0'), data='abc')
+
+
+def make_run(folder, facts=FACTS, **more) -> Run:
+    cfg = Config(dict(model=dict(type='Net')) | more)
+    return Run('a:b=1', 3, cfg, folder, facts, dict(parameters=7))
 
 
 def test_a_run_reads_what_was_logged(tmp_path):
     run = make_run(tmp_path)
     assert (run.step, run.result, run.error) == (0, None, None)
-    scalars = tmp_path / 'work/2026/vis_data/scalars.json'
+    folder = tmp_path / 'a_b=1/seed-3'
+    scalars = folder / 'work/2026/vis_data/scalars.json'
     scalars.parent.mkdir(parents=True)
-    lines = [dict(loss=1.0, time=t, step=i) for i, t in enumerate([9, 1, 2])]
+    lines = [
+        dict(loss=1.0, time=t, step=i, peak_memory=100.0 * t)
+        for i, t in enumerate([9, 1, 2])
+    ]
     lines.insert(1, dict(mIoU=5.0, time=7, data_time=7, step=1))
     lines.append(dict(mIoU=8.5, aAcc=9.0, time=7, data_time=7, step=2))
     text = '\n'.join(map(json.dumps, lines))
     scalars.write_text(text + '\n{"loss": 0.1, "ti')  # is being written
     assert run.step == 2
     run._process = type('Ended', (), dict(poll=lambda self: 0))()
-    want = dict(mIoU=8.5, aAcc=9.0, seconds_per_iteration=2)
+    want = dict(
+        member='a:b=1',
+        seed=3,
+        metrics=dict(mIoU=8.5, aAcc=9.0),
+        seconds_per_iteration=2,
+        seconds_per_evaluated_image=7,
+        peak_memory=900.0,
+        parameters=7,
+        facts=FACTS,
+    )
     assert run.result == want
-    # Later without the process, and the log gone.
-    scalars.unlink()
+    # Later without the process, and nothing but two small files.
+    for path in [scalars, folder / 'facts.json']:
+        path.unlink()
     assert make_run(tmp_path).result == want
+    assert find_results(tmp_path, FACTS) == [want]
+    with pytest.raises(UserError, match='data: abc, now x.*another --out'):
+        find_results(tmp_path, dict(FACTS, data='x'))
+    (folder / 'result.json').write_text('{"member": ')
+    with pytest.raises(UserError, match='result.json is damaged'):
+        find_results(tmp_path, FACTS)
 
 
 def test_a_run_goes_on_from_its_own_folder(tmp_path, monkeypatch):
@@ -88,9 +111,11 @@ def test_a_run_goes_on_from_its_own_folder(tmp_path, monkeypatch):
     )
     run = make_run(tmp_path)
     run.start(threads=3, gpu=1)
-    config = str(tmp_path / 'config.py')
-    assert started['a'][0][1:] == ['-m', 'mmea.train', config, '--resume']
-    assert Config.fromfile(config).work_dir == str(tmp_path / 'work')
+    member = tmp_path / 'a_b=1'
+    command = ['-m', 'mmea.train', str(member / 'config.py'), '--resume']
+    command += ['--work-dir', str(member / 'seed-3/work')]
+    command += ['--cfg-options', 'randomness.seed=3']
+    assert started['a'][0][1:] == command
     assert started['env']['OMP_NUM_THREADS'] == '3'
     assert started['env']['CUDA_VISIBLE_DEVICES'] == '1'
 
@@ -105,6 +130,8 @@ def test_a_run_without_an_evaluation(tmp_path):
 def test_a_folder_belongs_to_one_config(tmp_path):
     make_run(tmp_path)
     make_run(tmp_path)
-    with pytest.raises(UserError, match='holds a run of another config'):
-        make_run(tmp_path, train_cfg=dict(max_iters=3))
-    assert 'seed=3' in (tmp_path / 'config.py').read_text()
+    with pytest.raises(UserError, match=r'config \(model.type: Net, now Not'):
+        make_run(tmp_path, model=dict(type='Not'))
+    # What has not ended yet neither.
+    with pytest.raises(UserError, match=r"torch.*2.0.*, now .*'2.1'"):
+        make_run(tmp_path, facts=dict(FACTS, versions=dict(torch='2.1')))

@@ -988,10 +988,38 @@ FAULTS = [
     ),
     Fault(
         'population-deviation',
-        'mmea.compare.report.summarise',
+        'mmea.compare.accuracy.summarise',
         'statistics.stdev',
         'statistics.pstdev',
-        'tests/compare/test_report.py',
+        'tests/compare/test_accuracy.py',
+    ),
+    Fault(
+        'unpaired',
+        'mmea.compare.pairs.paired_difference',
+        'if seed in theirs',
+        'if seed',
+        'tests/compare',
+    ),
+    Fault(
+        'common-start-forgotten',
+        'mmea.engine.hooks.paired_run_hook.PairedRunHook.before_train',
+        'model.load_state_dict(common, strict=False)',
+        'pass',
+        'tests/engine/hooks/test_paired_run_hook.py',
+    ),
+    Fault(
+        'pretrained-initialised-again',
+        'mmea.engine.pretrained._keep',
+        'child.is_init = True',
+        'child.is_init = False',
+        'tests/engine/test_pretrained.py',
+    ),
+    Fault(
+        'half-of-another-net-is-taken',
+        'mmea.convert.fit.fit',
+        'if short or 2 * len(missing) > len(want)',
+        'if 2 * len(missing) > len(want)',
+        'tests/engine/test_pretrained.py',
     ),
     Fault(
         'growth-in-the-side',
@@ -1010,8 +1038,8 @@ FAULTS = [
     Fault(
         'broken-run-starts-anew',
         'mmea.compare.runs.Run.start',
-        "[*command, '--resume']",
-        'command',
+        "'--resume', '--work-dir'",
+        "'--work-dir'",
         'tests/compare/test_runs.py',
     ),
     Fault(

@@ -7,5 +7,6 @@ in the middle of an epoch.
 """
 
 from .check import check_data, check_heads
+from .fingerprint import fingerprint
 
-__all__ = ['check_data', 'check_heads']
+__all__ = ['check_data', 'check_heads', 'fingerprint']

@@ -10,7 +10,13 @@ from torch import nn
 from mmea.errors import UserError
 
 from . import classification, coco
-from .files import check_folder, class_names, data_root_hint
+from .files import (
+    check_folder,
+    class_names,
+    data_folders,
+    data_parts,
+    data_root_hint,
+)
 
 __all__ = ['check_data', 'check_heads']
 
@@ -36,7 +42,9 @@ def check_data(cfg: Config, loader: str) -> None:
     metrics = list(_metrics(cfg, loader))
     # A test server keeps the ground truth to itself.
     labelled = not any(metric.get('format_only') for _, metric in metrics)
-    for key, dataset in _parts(cfg[loader]['dataset'], f'{loader}.dataset'):
+    for key, dataset in data_parts(
+        cfg[loader]['dataset'], f'{loader}.dataset'
+    ):
         if dataset.get('backend_args'):  # not on this disk
             continue
         _check_files(dataset, key)
@@ -70,7 +78,9 @@ def check_heads(model: nn.Module, cfg: Config, loader: str) -> None:
     """
     if not isinstance(model, nn.Module):  # FlexibleRunner builds it later
         return
-    for key, dataset in _parts(cfg[loader]['dataset'], f'{loader}.dataset'):
+    for key, dataset in data_parts(
+        cfg[loader]['dataset'], f'{loader}.dataset'
+    ):
         for kind in KINDS:
             cls = kind.find_class(cfg, dataset)
             if cls:
@@ -104,31 +114,9 @@ def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
         yield from ((f'{key}.{i}', m) for i, m in enumerate(metrics))
 
 
-def _parts(dataset: ConfigDict, key: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Yield the data sets inside of RepeatDataset and its like."""
-    if 'dataset' in dataset:
-        yield from _parts(dataset['dataset'], f'{key}.dataset')
-    elif 'datasets' in dataset:
-        for i, part in enumerate(dataset['datasets']):
-            yield from _parts(part, f'{key}.datasets.{i}')
-    else:
-        yield key, dataset
-
-
-def _folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
-    """Yield the folders of a data set, with their places in its config."""
-    root = dataset.get('data_root') or ''
-    prefix = dataset.get('data_prefix') or {}
-    if isinstance(prefix, str):
-        yield 'data_prefix', Path(root, prefix)
-    else:
-        for name, part in prefix.items():
-            yield f'data_prefix.{name}', Path(root, part or '')
-
-
 def _check_files(dataset: ConfigDict, key: str) -> None:
     """Raise if a folder or an annotation file of a data set is not there."""
-    for name, folder in _folders(dataset):
+    for name, folder in data_folders(dataset):
         check_folder(folder, name, dataset, key)
     ann_file = dataset.get('ann_file')
     path = Path(dataset.get('data_root') or '', ann_file or '')

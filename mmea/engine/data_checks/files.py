@@ -1,7 +1,7 @@
 """Parts that the checks of every kind of data share."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from mmea.errors import UserError
 __all__ = [
     'check_folder',
     'class_names',
+    'data_folders',
+    'data_parts',
     'data_root_hint',
     'missing_files',
     'reading_class',
@@ -65,6 +67,30 @@ def data_root_hint(dataset: ConfigDict, key: str) -> str:
         f'set {key}.data_root (now {root!r}) to your copy; configs of mmea '
         'run without a data set by --demo'
     )
+
+
+def data_parts(
+    dataset: ConfigDict, key: str
+) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield the data sets inside of RepeatDataset and its like."""
+    if 'dataset' in dataset:
+        yield from data_parts(dataset['dataset'], f'{key}.dataset')
+    elif 'datasets' in dataset:
+        for i, part in enumerate(dataset['datasets']):
+            yield from data_parts(part, f'{key}.datasets.{i}')
+    else:
+        yield key, dataset
+
+
+def data_folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
+    """Yield the folders of a data set, with their places in its config."""
+    root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, str):
+        yield 'data_prefix', Path(root, prefix)
+    else:
+        for name, part in prefix.items():
+            yield f'data_prefix.{name}', Path(root, part or '')
 
 
 def class_names(

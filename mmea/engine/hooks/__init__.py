@@ -1,11 +1,13 @@
 from .cls_picture_hook import ClsPictureHook
 from .det_picture_hook import DetPictureHook
+from .paired_run_hook import PairedRunHook
 from .seg_label_check_hook import SegLabelCheckHook
 from .seg_picture_hook import SegPictureHook
 
 __all__ = [
     'ClsPictureHook',
     'DetPictureHook',
+    'PairedRunHook',
     'SegLabelCheckHook',
     'SegPictureHook',
 ]

@@ -15,10 +15,15 @@ except ImportError as error:
     )
 
 try:
+    from .class_iou_metric import ClassIoUMetric
     from .present_class_iou_metric import PresentClassIoUMetric
 except ImportError as error:
-    (PresentClassIoUMetric,) = register_missing(  # type: ignore[misc, assignment]
-        METRICS, ['PresentClassIoUMetric'], 'mmseg', error
+    ClassIoUMetric, PresentClassIoUMetric = register_missing(  # type: ignore[misc, assignment]
+        METRICS, ['ClassIoUMetric', 'PresentClassIoUMetric'], 'mmseg', error
     )
 
-__all__ = ['PresentClassCocoMetric', 'PresentClassIoUMetric']
+__all__ = [
+    'ClassIoUMetric',
+    'PresentClassCocoMetric',
+    'PresentClassIoUMetric',
+]

@@ -1,14 +1,17 @@
+from typing import Any
+
 import torch
-from mmseg.evaluation import IoUMetric
 
 from mmea.errors import UserError
 from mmea.registry import METRICS
+
+from .class_iou_metric import ClassIoUMetric
 
 __all__ = ['PresentClassIoUMetric']
 
 
 @METRICS.register_module()
-class PresentClassIoUMetric(IoUMetric):
+class PresentClassIoUMetric(ClassIoUMetric):
     """mmseg's IoUMetric over the classes that the ground truth holds.
 
     A small data set has few of ADE20K's 150 classes: the table shows those,
@@ -16,11 +19,15 @@ class PresentClassIoUMetric(IoUMetric):
     class that they hit and as misses of the class that they cover.
 
     Args:
+        per_class (bool): See :class:`ClassIoUMetric`. Default: False.
         kwargs: Of mmseg's IoUMetric.
 
     Raises:
         UserError: No labelled pixel in the whole ground truth.
     """
+
+    def __init__(self, *, per_class: bool = False, **kwargs: Any) -> None:
+        super().__init__(per_class=per_class, **kwargs)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         if self.format_only:
