@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mmea import mmcv_ops
+from mmea import mmcv_ops, safe_loading
 
 __all__ = [
     '__version__',
@@ -23,6 +23,8 @@ __version__ = '0.1.0'
 
 # mmdet and mmseg import after this what mmcv may lack.
 mmcv_ops.install()
+# mmengine imports after this what reads checkpoints.
+safe_loading.install()
 
 
 def __getattr__(name: str) -> Any:

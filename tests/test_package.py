@@ -27,6 +27,7 @@ FLOORS = {
     '__init__': 0,
     'profiling': 0,
     'registry': 0,
+    'safe_loading': 0,
     'ops': 1,
     'demo': 1,
     'layers': 2,

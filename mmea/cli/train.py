@@ -31,7 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    from mmea.engine.checkpoint import check_checkpoint, use_safe_loading
+    from mmea.engine.checkpoint import (
+        check_checkpoint,
+        resolve_resume,
+        use_safe_loading,
+    )
     from mmea.engine.preflight import preflight
     from mmea.engine.runner import build_runner
 
@@ -39,14 +43,17 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     if args.amp:
         _use_amp(cfg)
-    if args.resume:
-        _resume(cfg, args.resume)
+    resolve_resume(cfg, args.resume)
     loaders = 'train_dataloader', 'val_dataloader'
     preflight(cfg, *loaders)
     runner = build_runner(cfg, *loaders)
     if cfg.get('load_from'):
+        resumed = cfg.get('resume')
         check_checkpoint(
-            runner.model, cfg.load_from, partial=not cfg.get('resume')
+            runner.model,
+            cfg.load_from,
+            partial=not resumed,
+            train_cfg=cfg.train_cfg if resumed else None,
         )
     runner.train()
 
@@ -68,15 +75,3 @@ def _use_amp(cfg: 'Config') -> None:
     else:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.loss_scale = 'dynamic'
-
-
-def _resume(cfg: 'Config', resume: str) -> None:
-    from mmea.engine.checkpoint import find_checkpoint
-
-    cfg.resume = True
-    cfg.load_from = resume
-    if resume == 'auto':
-        cfg.load_from = find_checkpoint(cfg.work_dir)
-        if cfg.load_from is None:
-            cfg.resume = False  # or the Runner looks once more
-            print(f'No checkpoint in {cfg.work_dir}: starting anew')

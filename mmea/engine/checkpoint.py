@@ -1,11 +1,10 @@
 """Checkpoints are read without executing code from the file.
 
-torch's restricted unpickler (``weights_only=True``) refuses what it does not
-know. An mmengine checkpoint holds more than weights: the history of its log
-and the state of its schedulers, whose methods are pickled as ``getattr``
-calls. Upstream either fails on that, or allows ``getattr`` itself and falls
-back to the full unpickler; here a function that knows nothing but those
-methods takes its place, so that resuming works too.
+Whoever asks for one, a command, a config or upstream, gets it from
+:func:`load_checkpoint`: torch's restricted unpickler (``weights_only=True``),
+told by :mod:`.safe_pickle` what an mmengine checkpoint holds beside weights,
+the history of its log and the state of its schedulers. Upstream either fails
+on that, or falls back to the full unpickler.
 """
 
 import hashlib
@@ -13,18 +12,20 @@ import os
 import re
 import socket
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from mmengine.runner import CheckpointLoader, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
+from mmea import safe_loading
+from mmea.engine.safe_pickle import Refused, safe_globals, settle
 from mmea.errors import UserError
 
 __all__ = [
@@ -32,55 +33,21 @@ __all__ = [
     'download',
     'find_checkpoint',
     'load_checkpoint',
+    'resolve_resume',
     'use_safe_loading',
 ]
 
 
-# The attributes that checkpoints of mmengine name, and no others.
-_ATTRIBUTES = {
-    HistoryBuffer: ('min', 'max', 'current', 'mean'),
-    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
-}
-
-
-def _attribute(owner: type, name: str) -> Any:
-    """Stand for ``getattr`` in a checkpoint."""
-    if name in _ATTRIBUTES.get(owner, ()):
-        return getattr(owner, name)
-    raise UserError(
-        f'the checkpoint asks for the attribute {name!r} of {owner}, which '
-        'no checkpoint of mmengine needs; it was not loaded'
-    )
-
-
-def _safe_globals() -> list:
-    core = np._core if hasattr(np, '_core') else np.core
-    return [
-        *_ATTRIBUTES,
-        (_attribute, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *(
-            type(np.dtype(kind))
-            for kind in (bool, 'i4', 'i8', 'f4', 'f8', 'U')
-        ),
-        *(
-            (function, f'{module}.{function.__name__}')
-            # numpy 1 and 2 write their own name of the same module
-            for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
-            for function in (
-                core.multiarray._reconstruct,
-                core.multiarray.scalar,
-            )
-        ),
-    ]
-
-
-def load_checkpoint(filename: str, map_location: Any = None) -> dict:
+def load_checkpoint(
+    filename: str | os.PathLike, map_location: Any = None
+) -> dict:
     """Load a checkpoint with the restricted unpickler.
 
+    What upstream would execute of it, the text of configs, is left out.
+
     Args:
-        filename (str): Path of the file, or its http(s) address.
+        filename (str | os.PathLike): Path of the file, or its http(s)
+            address.
         map_location: As of :func:`torch.load`.
 
     Returns:
@@ -90,38 +57,101 @@ def load_checkpoint(filename: str, map_location: Any = None) -> dict:
         UserError: No such file or no answer, no checkpoint, or one that holds
             more than tensors, numbers, text and mmengine's log history.
     """
-    if re.match('https?://', filename):
-        return load_checkpoint(str(download(filename)), map_location)
+    if re.match('https?://', str(filename)):
+        return load_checkpoint(download(str(filename)), map_location)
     path = Path(filename).expanduser()
-    if path.suffix == '.safetensors' and path.is_file():
-        return _load_safetensors(path)
     if not path.is_file():
         raise UserError(f'no such checkpoint: {filename}')
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path)
+    _check_size(path)
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with torch.serialization.safe_globals(safe_globals()):
             checkpoint = torch.load(
                 path, map_location=map_location, weights_only=True
             )
-    except UserError:
-        raise
+        checkpoint = settle(checkpoint)
+    except Refused as error:
+        raise UserError(
+            f'cannot load the checkpoint {filename}: it asks for {error}, '
+            'which mmea does not let in; nothing in it was executed'
+        ) from error
     except Exception as error:  # unpickling, zip, end of file, ...
         # torch's message is a page; the name of what it refused is in it.
         refused = re.search(r'GLOBAL (\S+)', str(error))
         reason = (
-            f'it asks for {refused[1]}, which mmea does not let in, and '
-            'nothing in it was executed; if you trust it, give that to '
-            'torch.serialization.add_safe_globals() in a module that '
-            'custom_imports names'
+            f'it asks for {refused[1]}, which mmea does not let in; nothing '
+            'in it was executed'
             if refused
             else 'it is damaged, or no checkpoint of torch'
         )
         raise UserError(
             f'cannot load the checkpoint {filename}: {reason}'
         ) from error
-    if isinstance(checkpoint, dict):
-        # Runner.resume() executes this text as a config.
-        checkpoint.get('meta', {}).pop('config', None)
+    _check_form(checkpoint, filename)
+    for keys in _EXECUTED:
+        _forget(checkpoint, keys)
     return checkpoint
+
+
+#: Where upstream looks for a config, and executes it: Runner.resume() and the
+#: inferencers.
+_EXECUTED = (
+    ('meta', 'config'),
+    ('meta', 'cfg'),
+    ('message_hub', 'runtime_info', 'cfg'),
+)
+
+
+def _forget(checkpoint: dict, keys: tuple[str, ...]) -> None:
+    *outer, last = keys
+    inner: Any = checkpoint
+    for key in outer:
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    if isinstance(inner, dict):
+        inner.pop(last, None)
+
+
+def _check_size(path: Path) -> None:
+    """Raise if a zip archive would unpack to more than it is.
+
+    torch writes its archives without compression.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # torch.load finds what is wrong
+    if size > path.stat().st_size:
+        raise UserError(
+            f'cannot load the checkpoint {path}: it would unpack to '
+            f'{size / 1e9:.1f} GB, more than it has; torch does not compress '
+            'its files: save it by torch.save() again, if it is yours'
+        )
+
+
+def _check_form(checkpoint: Any, filename: Any) -> None:
+    """Raise unless top, meta and state_dict are what the stack expects."""
+    found, where = checkpoint, 'it'
+    for key in (None, 'meta', 'state_dict'):
+        if key is not None:
+            if key not in checkpoint:
+                continue
+            found, where = checkpoint[key], f'its {key!r}'
+        if not isinstance(found, dict):
+            raise UserError(
+                f'cannot load the checkpoint {filename}: {where} is a '
+                f'{type(found).__name__} where a dict is expected'
+            )
+    for name, value in checkpoint.get('state_dict', {}).items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise UserError(
+                f'cannot load the checkpoint {filename}: the entry {name!r} '
+                f"of its 'state_dict' is a {type(value).__name__}, no tensor "
+                'with a name'
+            )
 
 
 def download(url: str) -> Path:
@@ -177,19 +207,40 @@ def _load_safetensors(path: Path) -> dict:
 
 
 def use_safe_loading() -> None:
-    """Make mmengine load every checkpoint without executing code from it.
+    """Have torch itself refuse code in this process, in whatever it loads.
 
-    Local files go through :func:`load_checkpoint`; for downloads torch is
-    told to accept nothing but ``weights_only``. The tools of mmea call this;
-    call it before ``init_model`` or ``init_detector`` in a script of your
-    own.
+    ``import mmea`` lets mmengine read checkpoints by :func:`load_checkpoint`
+    (see :mod:`mmea.safe_loading`); this is for what goes past mmengine. The
+    commands of mmea call it.
     """
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-    CheckpointLoader.register_scheme('', loader=_load_from_local, force=True)
+    safe_loading.install()
 
 
-def _load_from_local(filename: str, map_location: Any = None) -> dict:
-    return load_checkpoint(filename, map_location)
+def resolve_resume(cfg: Config, resume: str | None = None) -> None:
+    """Decide which checkpoint a training goes on from. In place.
+
+    Args:
+        cfg (Config): ``resume`` and ``load_from`` are set. A ``load_from`` of
+            the config stays where there is nothing to resume.
+        resume (str | None): Of ``--resume``: a path, 'auto' (the latest in the
+            work dir), or None, what the config's ``resume`` says.
+    """
+    if resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, resume
+        return
+    if not resume and (not cfg.get('resume') or cfg.get('load_from')):
+        return
+    found = find_checkpoint(cfg.work_dir)
+    cfg.resume = found is not None  # or the Runner looks once more
+    if found is not None:
+        cfg.load_from = found
+    elif cfg.get('load_from'):
+        print(
+            f'No checkpoint in {cfg.work_dir}: starting from {cfg.load_from}'
+        )
+    else:
+        print(f'No checkpoint in {cfg.work_dir}: starting anew')
 
 
 def find_checkpoint(work_dir: str) -> str | None:
@@ -225,13 +276,24 @@ def find_checkpoint(work_dir: str) -> str | None:
 
 
 def _is_complete(path: Path) -> bool:
-    # torch writes a zip archive, whose directory comes last. A strategy such
-    # as DeepSpeed's makes a folder.
-    return path.is_dir() or zipfile.is_zipfile(path)
+    # A strategy such as DeepSpeed's makes a folder.
+    if path.is_dir():
+        return True
+    try:
+        # torch writes a zip archive, whose directory comes last, and a sum of
+        # each entry, by which a block that never reached the disk shows.
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def check_checkpoint(
-    model: nn.Module, filename: str, *, partial: bool
+    model: nn.Module,
+    filename: str | os.PathLike,
+    *,
+    partial: bool,
+    train_cfg: Mapping | None = None,
 ) -> None:
     """Raise unless a checkpoint fits a model.
 
@@ -240,21 +302,39 @@ def check_checkpoint(
 
     Args:
         model (nn.Module): The built model.
-        filename (str): Path of a local checkpoint.
+        filename (str | os.PathLike): Path or address of a checkpoint.
         partial (bool): Accept one that fits in part, for fine-tuning.
+        train_cfg (Mapping, optional): Of a training that goes on from it.
 
     Raises:
-        UserError: Parameters are missing or of another shape; with
-            ``partial``, nothing fits at all.
+        UserError: Parameters are missing or of another shape, with
+            ``partial``, nothing fits at all; they are NaN; or a training
+            cannot go on from there.
     """
+    if Path(filename).is_dir():  # the strategy that wrote it reads it
+        return
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module  # type: ignore[assignment]
     checkpoint = load_checkpoint(filename, 'cpu')
+    if train_cfg is not None:
+        _check_progress(checkpoint, filename, train_cfg)
     state = {
         name.removeprefix('module.'): value
         for name, value in checkpoint.get('state_dict', checkpoint).items()
     }
     want = model.state_dict()
+    broken = [
+        name
+        for name in want
+        if isinstance(state.get(name), torch.Tensor)
+        and state[name].isnan().any()
+    ]
+    if broken:
+        raise UserError(
+            f'the checkpoint {filename} holds NaN in {len(broken)} of '
+            f'{len(want)} entries (such as {broken[0]}): the training that '
+            'wrote it had failed; take an earlier one'
+        )
     missing = [name for name in want if name not in state]
     differ = [
         name
@@ -282,3 +362,31 @@ def check_checkpoint(
         f'the checkpoint {filename} is of another architecture: '
         f'{" and ".join(found)}; use the config that it was trained with'
     )
+
+
+def _check_progress(
+    checkpoint: dict, filename: str | os.PathLike, train_cfg: Mapping
+) -> None:
+    """Raise unless a training can go on from a checkpoint."""
+    meta = checkpoint.get('meta', {})
+    lacking = [f'meta.{k}' for k in ('epoch', 'iter') if k not in meta]
+    lacking += [k for k in ('state_dict', 'optimizer') if k not in checkpoint]
+    if lacking:
+        raise UserError(
+            f'the checkpoint {filename} has no {", ".join(lacking)}: nothing '
+            'to resume; start from its weights by load_from'
+        )
+    for key in ('epoch', 'iter'):
+        done = meta[key]
+        # A number that numpy has made is one too.
+        if not isinstance(done, (int, np.integer)) or done < 0:
+            raise UserError(
+                f'the checkpoint {filename} has meta.{key}={done!r}, which is '
+                f'no number of {key}s done; take another one'
+            )
+        last = train_cfg.get(f'max_{key}s')
+        if last is not None and done > last:
+            raise UserError(
+                f'the checkpoint {filename} is at {key} {done}, beyond '
+                f'train_cfg.max_{key}s={last}: nothing is left to train'
+            )
