@@ -79,6 +79,7 @@ def test_demo_resume_and_test(demo, run):
         assert not torch.equal(one['pred_score'], two['pred_score'])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_demo_reaches_its_target(demo):
     # Without SHORT's sizes.

@@ -97,6 +97,63 @@ def test_amp_refuses_another_wrapper(train, capsys):
         train('--amp', '--cfg-options', 'optim_wrapper.type=Zero')
 
 
+@pytest.mark.parametrize('bands', [4, 13])
+def test_tiff_of_many_bands(project, run, bands):
+    """Where the last band alone tells the classes apart."""
+    tifffile = pytest.importorskip('tifffile')
+    for path in Path('data/images').rglob('*.jpg'):
+        image = np.full((32, 48, bands), 7, np.uint16)
+        image[..., -1] = cv2.imread(str(path))[..., 0]
+        tifffile.imwrite(path.with_suffix('.tif'), image)
+    Path('bands.py').write_text(
+        f"""
+_base_ = './tiny.py'
+load = dict(type='LoadImageFromFile', color_type='unchanged')
+data = dict(dataset=dict(img_suffix='.tif', pipeline=[
+    load, dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(48, 32)), dict(type='PackSegInputs')]))
+train_dataloader = val_dataloader = test_dataloader = data
+model = dict(
+    data_preprocessor=dict(mean=[100] * {bands}, std=[50] * {bands}),
+    backbone=dict(in_channels={bands}))
+train_cfg = dict(max_iters=2, val_interval=2)
+"""
+    )
+    run(main, 'bands.py', '--work-dir', 'work')
+    state = weights('work/iter_2.pth')
+    stem = [k for k, x in state.items() if x.ndim == 4][0]
+    assert stem.startswith('backbone.') and state[stem].shape[1] == bands
+    assert last_metrics('work')['mIoU'] >= 0
+
+
+def test_three_hundred_classes(project, run):
+    """Labels of 16 bits; the head's last weights move."""
+    for path in Path('data/annotations').rglob('*.png'):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), labels.astype(np.uint16) * 299 // 2)
+    Path('many.py').write_text(
+        """
+_base_ = './tiny.py'
+data = dict(dataset=dict(
+    _delete_=True, type='BaseSegDataset', data_root='data',
+    data_prefix=dict(img_path='images/training',
+                     seg_map_path='annotations/training'),
+    pipeline=_base_.pipeline, ignore_index=65535,
+    metainfo=dict(classes=[f'class {i}' for i in range(300)])))
+train_dataloader = val_dataloader = test_dataloader = data
+model = dict(decode_head=dict(num_classes=300, ignore_index=65535))
+val_evaluator = dict(ignore_index=65535)
+test_evaluator = val_evaluator
+train_cfg = dict(max_iters=2, val_interval=2)
+"""
+    )
+    run(main, 'many.py', '--work-dir', 'work')
+    (log,) = Path('work').rglob('*.log')
+    rows = [line.split('|')[1].strip() for line in
+            log.read_text().splitlines() if line.startswith('|')]  # fmt: skip
+    assert {'class 0', 'class 149', 'class 299'} <= set(rows)
+
+
 def test_mmsegs_own_tool(project):
     """The config brings mmea, and the ops where mmseg needs them."""
     import mmseg
@@ -180,6 +237,7 @@ def test_detection_demo(tmp_path, monkeypatch, run):
     assert 'predictions.png' in text
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_detection_demo_reaches_its_target(tmp_path, monkeypatch, run):
     pytest.importorskip('mmdet.models')
