@@ -5,6 +5,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_choice, check_positive
 from mmea.models.registered_layers import CaaMPair2d
 
 __all__ = ['CaaMBlock']
@@ -38,7 +39,7 @@ class CaaMBlock(BaseModule):
             Default: None.
 
     Raises:
-        ValueError: Unknown ``paths``.
+        ValueError: A size is below 1, or ``paths`` unknown.
 
     Source: arXiv:2108.08782; the form from the authors' code.
     """
@@ -55,10 +56,10 @@ class CaaMBlock(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if paths not in PATHS:
-            raise ValueError(
-                f'paths must be one of {", ".join(PATHS)}, got {paths=}'
-            )
+        check_positive(
+            in_channels=in_channels, channels=channels, stride=stride
+        )
+        check_choice('paths', paths, PATHS)
         self.paths = paths
         # The names of a plain ResNet, so that its weights load.
         self.conv1 = nn.Conv2d(

@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_number, check_positive
 from mmea.registry import MODELS
 
 __all__ = ['CaaMClassifier']
@@ -65,15 +66,10 @@ class CaaMClassifier(BaseModel):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        if min(num_classes, in_channels, num_envs) < 1:
-            raise ValueError(
-                'num_classes, in_channels and num_envs must be >= 1, got '
-                f'{num_classes=}, {in_channels=}, {num_envs=}'
-            )
-        if penalty_weight < 0:
-            raise ValueError(
-                f'penalty_weight must be >= 0, got {penalty_weight=}'
-            )
+        check_positive(
+            num_classes=num_classes, in_channels=in_channels, num_envs=num_envs
+        )
+        check_number(0, penalty_weight=penalty_weight)
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.num_envs = num_envs

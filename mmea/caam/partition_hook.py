@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmea.errors import UserError
+from mmea.layers._checks import check_int, check_positive
 from mmea.registry import HOOKS
 
 from .irm_environments import find_environments
@@ -58,15 +59,11 @@ class CaaMPartitionHook(Hook):
         search_epochs: int = 100,
         seed: int = 0,
     ) -> None:
-        if interval < 1 or search_epochs < 1:
-            raise ValueError(
-                'interval and search_epochs must be >= 1, got '
-                f'{interval=}, {search_epochs=}'
-            )
+        check_positive(interval=interval, search_epochs=search_epochs)
+        check_int(0, seed=seed)
         self.interval = interval
         self.begin = interval if begin is None else begin
-        if self.begin < 0:
-            raise ValueError(f'begin must be >= 0, got {begin=}')
+        check_int(0, begin=self.begin)
         self.search_epochs = search_epochs
         self.seed = seed
         self.partition: Any = None  # a Tensor, once the training begins

@@ -5,6 +5,13 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
+from mmea.layers._checks import (
+    check_choice,
+    check_flags,
+    check_indices,
+    check_int,
+    check_positive,
+)
 from mmea.registry import MODELS
 
 from .block import CaaMBlock
@@ -76,18 +83,12 @@ class CaaMResNet(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if depth not in DEPTHS:
-            raise ValueError(
-                f'depth must be one of {", ".join(map(str, DEPTHS))} (there '
-                f'is no split form of deeper blocks), got {depth=}'
-            )
-        if min(in_channels, base_channels) < 1:
-            raise ValueError(
-                'in_channels and base_channels must be >= 1, got '
-                f'{in_channels=}, {base_channels=}'
-            )
-        if isinstance(out_indices, int):
-            out_indices = (out_indices,)
+        note = ' (there is no split form of deeper blocks)'
+        check_choice('depth', depth, DEPTHS, note)
+        check_positive(in_channels=in_channels, base_channels=base_channels)
+        check_int(0, split_stage=split_stage)
+        check_flags(multi=multi, norm_eval=norm_eval)
+        out_indices = check_indices(out_indices)
         self.out_indices = sorted(set(out_indices))
         if (
             not self.out_indices

@@ -5,6 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmea.layers._checks import (
+    check_flags,
+    check_int,
+    check_multiple,
+    check_positive,
+    check_rates,
+)
 from mmea.models.backbones.dynamic_backbone import DynamicBackbone
 from mmea.registry import MODELS
 
@@ -79,6 +86,16 @@ class CaaMT2TViT(DynamicBackbone):
         base: str | None = None,
         **kwargs: Any,
     ) -> None:
+        check_positive(
+            embed_dims=embed_dims,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            feedforward_channels=feedforward_channels,
+        )
+        check_multiple(dict(num_heads=num_heads), embed_dims=embed_dims)
+        check_int(0, causal_layers=causal_layers)
+        check_flags(multi=multi)
+        check_rates(drop_path_rate=drop_path_rate)
         least = 1 if multi else 0
         if not least <= causal_layers <= num_layers:
             raise ValueError(

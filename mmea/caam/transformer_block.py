@@ -1,6 +1,7 @@
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_positive, check_rates
 from mmea.models.registered_layers import CaaMAttention
 
 __all__ = ['CaaMTransformerBlock']
@@ -46,6 +47,14 @@ class CaaMTransformerBlock(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        check_positive(
+            embed_dims=embed_dims, feedforward_channels=feedforward_channels
+        )
+        check_rates(
+            attn_drop_rate=attn_drop_rate,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = CaaMAttention(
             embed_dims,

@@ -75,6 +75,9 @@ def update_running(norm: _BatchNorm, stats: BatchStats) -> None:
 def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     """Hand a norm the valid tokens and nothing else; zeros elsewhere."""
     out = torch.zeros_like(x)
+    if not mask.any():
+        # In the graph all the same, or DDP would wait for their gradients.
+        return out + 0 * sum((p.sum() for p in norm.parameters()), x)
     if isinstance(norm, (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)):
         # Statistics of each image.
         for i, valid in enumerate(mask):
@@ -82,7 +85,7 @@ def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
                 tokens = x[i][:, valid]  # (C, M)
                 normed = norm(tokens[None, :, :, None])[0, :, :, 0]
                 out[i][:, valid] = normed.to(x.dtype)
-    elif mask.any():
+    else:
         # Statistics of the batch, or none over tokens: a batch of tokens.
         tokens = x.movedim(1, -1)[mask]  # (M, C)
         normed = norm(tokens[:, :, None, None])[:, :, 0, 0]

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ._checks import check_positive
+from mmea.ops import is_traced, is_transformed
+
+from ._checks import check_dtype, check_flags, check_positive, make_module
 from ._norms import masked_norm
 
 __all__ = ['AttentionBlock2d']
@@ -41,7 +43,9 @@ class AttentionBlock2d(nn.Module):
 
     Raises:
         ValueError: An argument is out of its range, a residual does not fit,
-            or a mask does not.
+            or an input or a mask does not.
+        TypeError: A callable that is none or makes no module, or an input
+            that is not in the dtype of the weights.
 
     A subclass sets ``out_proj``, its last layer (or overrides
     :meth:`zero_init_module`), and calls :meth:`reset_parameters` at the end
@@ -49,6 +53,8 @@ class AttentionBlock2d(nn.Module):
     """
 
     _abbr_ = 'attention_block2d'
+    #: Name of a part in whose weights' dtype the input has to be.
+    entry = 'query_proj'
     #: Whether ``with_cp`` recomputes :meth:`attend` as a whole. A system with
     #: running statistics inside says False, for they would be updated twice,
     #: and hands the rest of itself to :meth:`_checkpointed`.
@@ -72,6 +78,7 @@ class AttentionBlock2d(nn.Module):
         check_positive(
             in_channels=in_channels, out_channels=out_channels, stride=stride
         )
+        check_flags(residual=residual, zero_init=zero_init, with_cp=with_cp)
         if residual and (out_channels, stride) != (in_channels, 1):
             raise ValueError(
                 f'residual=True needs out_channels={in_channels} and '
@@ -84,8 +91,8 @@ class AttentionBlock2d(nn.Module):
         self.residual = residual
         self.zero_init = zero_init
         self.with_cp = with_cp
-        self.norm = None if norm_layer is None else norm_layer(out_channels)
-        self.act = None if act_layer is None else act_layer()
+        self.norm = make_module('norm_layer', norm_layer, out_channels)
+        self.act = make_module('act_layer', act_layer)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the system itself, output projection included, no residual.
@@ -145,6 +152,7 @@ class AttentionBlock2d(nn.Module):
         Returns:
             Tensor: (B, C_out, H_out, W_out).
         """
+        self._check_input(x, mask)
         return self._forward(x, mask, self.attend)
 
     def _forward(
@@ -155,7 +163,6 @@ class AttentionBlock2d(nn.Module):
     ) -> Tensor:
         tokens = x
         if mask is not None:
-            self._check_mask(x, mask)
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             tokens = x.masked_fill(~mask.unsqueeze(1), 0)
@@ -178,9 +185,28 @@ class AttentionBlock2d(nn.Module):
 
     def _checkpointed(self, function: Callable[..., T], *args: object) -> T:
         """Call; with ``with_cp``, again in the backward pass."""
-        if self.with_cp and torch.is_grad_enabled():
+        if self._checkpoints():
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
+
+    def _checkpoints(self) -> bool:
+        if not self.with_cp or not torch.is_grad_enabled():
+            return False
+        # torch.func has no checkpointing, and a graph to be kept needs none.
+        return not (is_traced() or is_transformed())
+
+    def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
+        """Refuse what would end as an error of torch, or as other numbers."""
+        if torch.jit.is_tracing():
+            return  # where a size is no number
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                'x must be (B, C, H, W) with C = in_channels = '
+                f'{self.in_channels}, got {tuple(x.shape)}'
+            )
+        check_dtype('x', x, getattr(self, self.entry, None))
+        if mask is not None:
+            self._check_mask(x, mask)
 
     def _check_mask(self, x: Tensor, mask: Tensor) -> None:
         want = (x.shape[0], *x.shape[2:])

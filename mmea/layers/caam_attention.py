@@ -1,7 +1,16 @@
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from mmea.ops import dot_product_attention
+
+from ._checks import (
+    check_dtype,
+    check_flags,
+    check_multiple,
+    check_positive,
+    check_rates,
+    check_token_mask,
+    check_tokens,
+)
 
 __all__ = ['CaaMAttention']
 
@@ -49,18 +58,9 @@ class CaaMAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(embed_dims=embed_dims, num_heads=num_heads)
-        if embed_dims % num_heads:
-            raise ValueError(
-                f'num_heads must divide embed_dims, got {num_heads=} and '
-                f'{embed_dims=}'
-            )
-        for name, rate in dict(
-            attn_drop=attn_drop, proj_drop=proj_drop
-        ).items():
-            if not 0 <= rate < 1:
-                raise ValueError(
-                    f'{name} must be in [0, 1), got {name}={rate}'
-                )
+        check_multiple(dict(num_heads=num_heads), embed_dims=embed_dims)
+        check_flags(qkv_bias=qkv_bias)
+        check_rates(attn_drop=attn_drop, proj_drop=proj_drop)
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.attn_drop = attn_drop
@@ -90,8 +90,11 @@ class CaaMAttention(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: Causal and spurious, (B, N, C) each.
         """
+        check_tokens('x', x, self.embed_dims)
+        check_dtype('x', x, self.qkv_proj)
         keys = None
         if mask is not None:
+            check_token_mask('mask', mask, x)
             # Padding may hold anything, and 0 times NaN would be NaN.
             x = x.masked_fill(~mask.unsqueeze(2), 0)
             # Without a valid token all are keys: finite.
@@ -102,7 +105,7 @@ class CaaMAttention(nn.Module):
         return tuple(
             self.proj_drop(
                 self.out_proj(
-                    F.scaled_dot_product_attention(q, key, value, keys, drop)
+                    dot_product_attention(q, key, value, keys, drop)
                     .transpose(1, 2)
                     .flatten(2)
                 )

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from ._checks import check_positive, make_module
 from .cbam_gate2d import CBAMGate2d
 
 __all__ = ['CaaMPair2d']
@@ -46,11 +46,11 @@ class CaaMPair2d(nn.Module):
         check_positive(in_channels=in_channels)
         self.in_channels = in_channels
         make = CBAMGate2d if gate_layer is None else gate_layer
-        self.gate = make(in_channels)
+        self.gate = make_module('gate_layer', make, in_channels)
 
     def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself."""
-        self.gate.init_weights()  # type: ignore[operator]
+        self.gate.init_weights()
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_positive, pick_heads
+from ._checks import check_flags, check_positive, make_module, pick_heads
 from .attention_block2d import AttentionBlock2d
 from .catt_layer import CATTLayer
 
@@ -56,6 +56,7 @@ class CATT2d(AttentionBlock2d):
     """
 
     _abbr_ = 'catt2d'
+    entry = 'out_proj'
     checkpoint_attend = False  # in_sample may have a batch norm
 
     def __init__(
@@ -83,6 +84,7 @@ class CATT2d(AttentionBlock2d):
             with_cp=with_cp,
         )
         check_positive(dictionary_size=dictionary_size)
+        check_flags(shared=shared)
         if shared and in_sample is not None:
             raise ValueError(
                 'shared=True is for the transformer layer: in_sample has no '
@@ -90,7 +92,7 @@ class CATT2d(AttentionBlock2d):
             )
         if num_heads is None:
             num_heads = pick_heads(in_channels)
-        self.in_sample = None if in_sample is None else in_sample(in_channels)
+        self.in_sample = make_module('in_sample', in_sample, in_channels)
         self.layer = CATTLayer(
             in_channels,
             num_heads,
@@ -128,14 +130,14 @@ class CATT2d(AttentionBlock2d):
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Read the dictionary by the layer: (B, C or 2 C, H, W)."""
-        tokens = x.flatten(2).mT  # (B, N, C)
+        tokens = x.flatten(2).transpose(-2, -1)  # (B, N, C)
         valid = None if mask is None else mask.flatten(1)
         dictionary = self.dictionary.to(x.dtype)
         if self.in_sample is None:
             out = torch.cat(self.layer(tokens, dictionary, valid), 2)
         else:
             out = self.layer.read_dictionary(tokens, dictionary, valid)
-        return out.mT.unflatten(2, x.shape[2:])
+        return out.transpose(-2, -1).unflatten(2, x.shape[2:])
 
     def extra_repr(self) -> str:
         return (

@@ -1,7 +1,18 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from mmea.ops import dot_product_attention
+
+from ._checks import (
+    check_dtype,
+    check_flags,
+    check_multiple,
+    check_number,
+    check_positive,
+    check_rates,
+    check_token_mask,
+    check_tokens,
+)
 
 __all__ = ['CATTLayer']
 
@@ -55,13 +66,10 @@ class CATTLayer(nn.Module):
         if feedforward_channels is None:
             feedforward_channels = 4 * embed_dims
         check_positive(feedforward_channels=feedforward_channels)
-        if embed_dims % num_heads:
-            raise ValueError(
-                f'num_heads must divide embed_dims, got {num_heads=} and '
-                f'{embed_dims=}'
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout must be in [0, 1), got {dropout=}')
+        check_multiple(dict(num_heads=num_heads), embed_dims=embed_dims)
+        check_flags(shared=shared)
+        check_rates(dropout=dropout)
+        check_number(0, norm_eps=norm_eps)
         args = (embed_dims, num_heads, feedforward_channels, dropout, norm_eps)
         self.embed_dims = embed_dims
         self.in_path = None if shared else _Path(*args)
@@ -107,7 +115,7 @@ class CATTLayer(nn.Module):
 
     def read_sample(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the in-sample output alone."""
-        x = _without_nan(x, mask)
+        x = self._check(x, mask)
         path = self.cross_path if self.in_path is None else self.in_path
         return path(x, x, mask)
 
@@ -119,8 +127,21 @@ class CATTLayer(nn.Module):
         dictionary_mask: Tensor | None = None,
     ) -> Tensor:
         """Return the cross-sample output alone."""
-        x = _without_nan(x, mask)
+        x = self._check(x, mask)
+        check_tokens('dictionary', dictionary, self.embed_dims)
+        check_dtype('dictionary', dictionary, self.cross_path.key_proj)
+        if dictionary_mask is not None:
+            check_token_mask('dictionary_mask', dictionary_mask, dictionary)
         return self.cross_path(x, dictionary, dictionary_mask)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        check_tokens('x', x, self.embed_dims)
+        check_dtype('x', x, self.cross_path.query_proj)
+        if mask is None:
+            return x
+        check_token_mask('mask', mask, x)
+        # NaN and inf of the padding go: 0 times NaN would be NaN.
+        return x.masked_fill(~mask.unsqueeze(2) & ~x.isfinite(), 0)
 
 
 class _Path(nn.Module):
@@ -161,20 +182,14 @@ class _Path(nn.Module):
                 (self.value_proj, context),
             )
         )  # (B, h, N, D), (1 or B, h, K, D) twice
-        out = F.scaled_dot_product_attention(
+        batch = x.shape[0]  # len() would be a constant to a tracer
+        out = dot_product_attention(
             query,
-            key.expand(len(x), -1, -1, -1),
-            value.expand(len(x), -1, -1, -1),
+            key.expand(batch, -1, -1, -1),
+            value.expand(batch, -1, -1, -1),
             mask,
             self.dropout if self.training else 0.0,
         )
         out = self.attn_proj(out.transpose(1, 2).flatten(2))
         out = self.attn_norm(self.drop(out) + x)
         return self.norm(self.drop(self.fc2(F.gelu(self.fc1(out)))) + out)
-
-
-def _without_nan(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Clear NaN and inf from the padding: 0 times NaN would be NaN."""
-    if mask is None:
-        return x
-    return x.masked_fill(~mask.unsqueeze(2) & ~x.isfinite(), 0)

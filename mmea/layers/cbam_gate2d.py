@@ -3,7 +3,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from ._checks import check_odd, check_positive
 from ._norms import masked_norm
 from .attention_block2d import AttentionBlock2d
 
@@ -50,6 +50,7 @@ class CBAMGate2d(AttentionBlock2d):
     """
 
     _abbr_ = 'cbam_gate2d'
+    entry = 'channel_fc1'
     checkpoint_attend = False  # it has a batch norm
 
     def __init__(
@@ -72,9 +73,8 @@ class CBAMGate2d(AttentionBlock2d):
             zero_init=zero_init,
             with_cp=with_cp,
         )
-        check_positive(reduction=reduction, kernel_size=kernel_size)
-        if kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size must be odd, got {kernel_size=}')
+        check_positive(reduction=reduction)
+        check_odd(kernel_size=kernel_size)
         affine = getattr(self.norm, 'weight', None) is not None
         if residual and zero_init and not affine:
             raise ValueError(

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from ._checks import check_multiple, check_positive
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['EfficientAttention2d']
@@ -82,12 +82,7 @@ class EfficientAttention2d(AttentionBlock2d):
             value_channels = in_channels
         sizes = dict(key_channels=key_channels, value_channels=value_channels)
         check_positive(**sizes)
-        for name, size in sizes.items():
-            if size % num_heads:
-                raise ValueError(
-                    f'num_heads must divide {name}, got {num_heads=} and '
-                    f'{name}={size}'
-                )
+        check_multiple(dict(num_heads=num_heads), **sizes)
         self.num_heads = num_heads
         self.query_proj = nn.Conv2d(in_channels, key_channels, 1)
         self.key_proj = nn.Conv2d(in_channels, key_channels, 1)
@@ -115,7 +110,9 @@ class EfficientAttention2d(AttentionBlock2d):
             proj(x).flatten(2).unflatten(1, (self.num_heads, -1))
             for proj in (self.query_proj, self.key_proj, self.value_proj)
         )  # (B, h, D, N) each, values (B, h, D_v, N)
-        context = value @ _softmax(key, 3, mask).mT  # (B, h, D_v, D)
+        context = value @ _softmax(key, 3, mask).transpose(
+            -2, -1
+        )  # (B, h, D_v, D)
         out = (context @ _softmax(query, 2)).flatten(1, 2)
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 

@@ -6,9 +6,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmea.ops import local_sum
+from mmea.ops import is_traced, is_transformed, local_sum, slide
 
-from ._checks import check_positive, pick_heads
+from ._checks import (
+    check_flags,
+    check_int,
+    check_multiple,
+    check_number,
+    check_odd,
+    check_positive,
+    pick_heads,
+)
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['ELSA2d']
@@ -68,6 +76,7 @@ class ELSA2d(AttentionBlock2d):
     """
 
     _abbr_ = 'elsa2d'
+    entry = 'qkv_proj'
 
     def __init__(
         self,
@@ -97,30 +106,22 @@ class ELSA2d(AttentionBlock2d):
         )
         if num_heads is None:
             num_heads = pick_heads(in_channels)
-        check_positive(
-            kernel_size=kernel_size,
-            num_heads=num_heads,
-            group_width=group_width,
-        )
+        check_odd(kernel_size=kernel_size)
+        check_positive(num_heads=num_heads, group_width=group_width)
         if key_channels is None:
             key_channels = max(in_channels // 3 * 2, 1)
             key_channels += -key_channels % group_width
         check_positive(key_channels=key_channels)
-        if kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size must be odd, got {kernel_size=}')
-        if in_channels % num_heads:
-            raise ValueError(
-                f'num_heads must divide in_channels, got {num_heads=} and '
-                f'{in_channels=}'
-            )
-        if key_channels % group_width:
-            raise ValueError(
-                f'group_width must divide key_channels, got {group_width=} '
-                f'and {key_channels=}'
-            )
-        if type(lam) is not int or lam < 0:
-            # The factor has negative numbers, which have no broken powers.
-            raise ValueError(f'lam must be an int >= 0, got {lam=}')
+        check_multiple(dict(num_heads=num_heads), in_channels=in_channels)
+        check_multiple(
+            dict(group_width=group_width), key_channels=key_channels
+        )
+        # The factor has negative numbers, which have no broken powers.
+        check_int(0, lam=lam)
+        check_number(gamma=gamma)
+        if qk_scale is not None:
+            check_number(qk_scale=qk_scale)
+        check_flags(qkv_bias=qkv_bias)
         self.kernel_size = kernel_size
         self.num_heads = num_heads
         self.key_channels = key_channels
@@ -205,13 +206,14 @@ class ELSA2d(AttentionBlock2d):
         factor = factor.unflatten(0, (self.num_heads, -1))  # (h, D, K, K)
         value = F.pad(value, 4 * (self.kernel_size // 2,))
         out: Any = 0
+        watched = is_traced() or is_transformed()
         for row in range(self.kernel_size):
             args = (
                 value[..., row : row + attn.shape[2], :],
                 factor[:, :, None, None, row],
                 attn[..., row, :].unsqueeze(2),
             )
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and not watched:
                 part = checkpoint(_sum_row, *args, use_reentrant=False)
             else:
                 part = _sum_row(*args)
@@ -227,5 +229,5 @@ class ELSA2d(AttentionBlock2d):
 
 def _sum_row(rows: Tensor, factor: Tensor, attn: Tensor) -> Tensor:
     """One row of the windows of all tokens, rows padded at their ends."""
-    windows = rows.unfold(-1, attn.shape[-1], 1)  # (B, h, D, H, W, K)
+    windows = slide(rows, -1, attn.shape[-1])  # (B, h, D, H, W, K)
     return (windows * factor * attn).sum(-1)

@@ -7,10 +7,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmea.ops import external_attention, low_memory_block, low_rank_block
+from mmea.ops import (
+    external_attention,
+    is_traced,
+    low_memory_block,
+    low_rank_block,
+    without_autocast,
+)
 
 from . import _norms
-from ._checks import check_positive
+from ._checks import check_flags, check_number, check_positive
 from ._forms import TwoForms, check_form, find_obstacle, has_hooks
 from .attention_block2d import AttentionBlock2d
 
@@ -80,6 +86,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
     """
 
     _abbr_ = 'external_attention2d'
+    entry = 'in_proj'
     deployed_key: Tensor
     deployed_value: Tensor
     deployed_bias: Tensor | None
@@ -110,8 +117,8 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         )
         channels = in_channels if channels is None else channels
         check_positive(num_slots=num_slots, channels=channels)
-        if eps < 0:
-            raise ValueError(f'eps must be >= 0, got {eps=}')
+        check_number(0, eps=eps)
+        check_flags(over_tokens=over_tokens)
         self.eps = eps
         self.over_tokens = over_tokens
         self.form = check_form(form)
@@ -124,7 +131,12 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         )
         self.reset_parameters()
 
+    def zero_init_module(self) -> nn.Module:
+        self._refuse_deployed('has no weights left to initialise')
+        return super().zero_init_module()
+
     def reset_parameters(self) -> None:
+        self._refuse_deployed('has no weights left to initialise')
         for conv in (self.in_proj, self.out_proj):
             conv.reset_parameters()  # the biases keep torch's default
             nn.init.normal_(conv.weight, std=(2 / conv.out_channels) ** 0.5)
@@ -157,6 +169,23 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
     def deployed(self) -> bool:
         """Whether :meth:`switch_to_deploy` was called."""
         return hasattr(self, 'deployed_key')
+
+    def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
+        super()._check_input(x, mask)
+        # Folded memories of half precision are in float32.
+        full = torch.promote_types(x.dtype, torch.float32)
+        if self.deployed and self.deployed_key.dtype not in (x.dtype, full):
+            raise TypeError(
+                f'x must be {self.deployed_key.dtype}, as the folded weights, '
+                f'got {x.dtype}; convert the input or the layer, by to()'
+            )
+
+    def _refuse_deployed(self, what: str) -> None:
+        if self.deployed:
+            raise RuntimeError(
+                f'switch_to_deploy() has folded this layer, which {what}; '
+                'train or initialise the layer that it was made from'
+            )
 
     def _count_products(self, num_tokens: int) -> tuple[int, int]:
         slots, channels = self.key_memory.shape
@@ -195,17 +224,13 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if self.deployed and self.training:
-            raise RuntimeError(
-                'switch_to_deploy() has folded this layer for inference; '
-                'call eval(), and train the layer that it was made from'
-            )
+        self._check_input(x, mask)
+        if self.training:
+            self._refuse_deployed('is for inference: call eval()')
         if not self.deployed and not self._use_low_rank(x[:, 0].numel()):
-            return super().forward(x, mask)
+            return self._forward(x, mask, self.attend)
         if not self._joins(self.norm):
             return self._forward(x, mask, self._attend_low_rank)
-        if mask is not None:
-            self._check_mask(x, mask)
         relu = type(self.act) is nn.ReLU and not has_hooks(self.act)
         out = self._low_rank(
             x, mask, self.norm, residual=self.residual, relu=relu
@@ -239,13 +264,14 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         relu: bool,
     ) -> Tensor:
         """Compute all up to the activation without C x C products."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             key, value, bias, weight = self._fold(norm)
             key_bias = None if self.over_tokens else self._fold_key_bias()
         group = None
         if norm is not None and weight is not None:
             group = _norms.sync_group(norm)
-            if group is None and x[:, 0].numel() == 1:
+            one = not is_traced() and x[:, 0].numel() == 1
+            if group is None and one:
                 raise ValueError(
                     'a batch norm in training needs more than one token, got '
                     f'an input of size {tuple(x.shape)}'
@@ -265,7 +291,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             over_tokens=self.over_tokens,
             key_bias=key_bias,
         )
-        if self.with_cp and torch.is_grad_enabled():
+        if self._checkpoints():
             block = partial(checkpoint, block, use_reentrant=False)
         out, stats = block(x.flatten(2), key, value, bias, weight)
         if norm is not None and stats is not None:
@@ -364,7 +390,10 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             self.norm = None
         self.register_buffer('deployed_key', key)
         self.register_buffer('deployed_value', value)
-        self.register_buffer('deployed_bias', bias)
+        # A buffer that is a parameter would be neither to torch.export.
+        self.register_buffer(
+            'deployed_bias', None if bias is None else bias.detach()
+        )
         self.register_buffer('deployed_key_bias', key_bias)
 
     def extra_repr(self) -> str:

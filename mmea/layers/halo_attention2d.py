@@ -3,9 +3,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mmea.ops import from_blocks, to_windows
+from mmea.ops import from_blocks, to_windows, turn
 
-from ._checks import check_positive, pick_heads
+from ._checks import (
+    check_flags,
+    check_int,
+    check_multiple,
+    check_positive,
+    pick_heads,
+)
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['HaloAttention2d']
@@ -110,21 +116,15 @@ class HaloAttention2d(AttentionBlock2d):
             value_channels = out_channels
         widths = dict(key_channels=key_channels, value_channels=value_channels)
         check_positive(block_size=block_size, num_heads=num_heads, **widths)
-        if type(halo_size) is not int or halo_size < 0:
-            raise ValueError(
-                f'halo_size must be an int >= 0, got {halo_size=}'
-            )
-        for name, size in widths.items():
-            if size % num_heads:
-                raise ValueError(
-                    f'num_heads must divide {name}, got {num_heads=} and '
-                    f'{name}={size}'
-                )
-        if block_size % stride:
-            raise ValueError(
-                f'stride must divide block_size, got {stride=} and '
-                f'{block_size=}'
-            )
+        check_int(0, halo_size=halo_size)
+        check_multiple(dict(num_heads=num_heads), **widths)
+        check_multiple(dict(stride=stride), block_size=block_size)
+        check_flags(
+            masked=masked,
+            project=project,
+            scale_position=scale_position,
+            qkv_bias=qkv_bias,
+        )
         if not project and value_channels != out_channels:
             raise ValueError(
                 'project=False needs value_channels equal to out_channels, '
@@ -191,7 +191,7 @@ class HaloAttention2d(AttentionBlock2d):
             # Finite: a block of padding only must give no NaN.
             logits = logits.masked_fill(~inside, torch.finfo(logits.dtype).min)
         attn = logits.softmax(-1).to(value.dtype)
-        out = value @ attn.mT  # (B, h, nH, nW, D_v, (b / s)^2)
+        out = value @ turn(attn)  # (B, h, nH, nW, D_v, (b / s)^2)
         out = out.unflatten(5, query.shape[5:])
         out = from_blocks(out, height, width).flatten(1, 2)
         return out if self.out_proj is None else self.out_proj(out)
@@ -209,7 +209,7 @@ class HaloAttention2d(AttentionBlock2d):
         columns = (tokens.transpose(4, 5) @ columns).to(full)
         columns = columns.transpose(4, 5).unsqueeze(-2)
         place = (rows + columns).flatten(6).flatten(4, 5)
-        logits = (query.flatten(5).mT @ key).to(full) * scale
+        logits = (turn(query.flatten(5)) @ key).to(full) * scale
         return logits + (place * scale if self.scale_position else place)
 
     def _expand(self, table: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ class HaloAttention2d(AttentionBlock2d):
         side = self.block_size + 2 * self.halo_size
         place = torch.arange(side, device=table.device)
         query = place[: self.block_size : self.stride, None]
-        return table[place - query + side - 1].mT
+        return table[place - query + side - 1].transpose(-2, -1)
 
     def output_mask(self, mask: Tensor) -> Tensor:
         return mask[:, :: self.stride, :: self.stride]

@@ -3,7 +3,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from mmea.ops import without_autocast
+
+from ._checks import check_choice, check_flags, check_positive
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['LinearAttention2d']
@@ -85,10 +87,8 @@ class LinearAttention2d(AttentionBlock2d):
             with_cp=with_cp,
         )
         check_positive(reduction=reduction)
-        if mode not in _MODES:
-            raise ValueError(
-                f'mode must be one of {", ".join(_MODES)}, got {mode=}'
-            )
+        check_choice('mode', mode, _MODES)
+        check_flags(compat=compat)
         self.mode = mode
         self.compat = compat
         if mode != 'channel':
@@ -115,10 +115,10 @@ class LinearAttention2d(AttentionBlock2d):
                 _widen(proj(x))
                 for proj in (self.query_proj, self.key_proj, self.value_proj)
             )
-            with torch.autocast(x.device.type, enabled=False):
+            with without_autocast(x):
                 outs.append(_read_pixels(query, key, value, mask))
         if self.mode != 'position':
-            with torch.autocast(x.device.type, enabled=False):
+            with without_autocast(x):
                 read = _read_channels_compat if self.compat else _read_channels
                 outs.append(read(_widen(x), mask))
         out = self.out_proj(outs).to(x.dtype)
@@ -152,7 +152,9 @@ def _read_pixels(
     if mask is not None:
         key, value = key.masked_fill(~mask, 0), value.masked_fill(~mask, 0)
     number = _count(value, mask)
-    above = value.sum(2, keepdim=True) + (value @ key.mT) @ query
+    above = (
+        value.sum(2, keepdim=True) + (value @ key.transpose(-2, -1)) @ query
+    )
     keys = key.sum(2, keepdim=True) + 1e-6  # (B, D, 1)
     # Weights are at least 0, and so is their sum; but all keys of a token
     # may be the opposite of its query.
@@ -163,14 +165,16 @@ def _read_pixels(
 def _read_channels(x: Tensor, mask: Tensor | None) -> Tensor:
     """(B, C, N) to the same. Padding is zero, and adds nothing."""
     rows = _normalise(x, 2)
-    weights = 1 + rows @ rows.mT  # (B, C, C), of length-1 rows: 0 to 2
+    weights = 1 + rows @ rows.transpose(
+        -2, -1
+    )  # (B, C, C), of length-1 rows: 0 to 2
     return (weights @ x) / weights.sum(2, keepdim=True)
 
 
 def _read_channels_compat(x: Tensor, mask: Tensor | None) -> Tensor:
     """Compute the same as the published code has it."""
     pixels = _normalise(x, 1)
-    above = x.sum(1, keepdim=True) + (x @ pixels.mT) @ pixels
+    above = x.sum(1, keepdim=True) + (x @ pixels.transpose(-2, -1)) @ pixels
     sums = pixels.sum(1, keepdim=True) + 1e-6  # (B, 1, N)
     below = _count(x, mask) + (pixels * sums).sum(2, keepdim=True)
     return above / below

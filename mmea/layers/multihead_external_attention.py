@@ -4,9 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmea.ops import double_norm
+from mmea.ops import double_norm, without_autocast
 
-from ._checks import check_positive
+from ._checks import (
+    check_dtype,
+    check_flags,
+    check_multiple,
+    check_number,
+    check_positive,
+    check_rates,
+    check_token_mask,
+    check_tokens,
+    make_module,
+)
 from ._forms import TwoForms, check_form, find_obstacle
 
 __all__ = ['MultiheadExternalAttention']
@@ -95,20 +105,10 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
             num_slots=num_slots,
             expansion=expansion,
         )
-        if embed_dims % num_heads:
-            raise ValueError(
-                f'num_heads must divide embed_dims, got {num_heads=} and '
-                f'{embed_dims=}'
-            )
-        if eps < 0:
-            raise ValueError(f'eps must be >= 0, got {eps=}')
-        for name, rate in dict(
-            attn_drop=attn_drop, proj_drop=proj_drop
-        ).items():
-            if not 0 <= rate < 1:
-                raise ValueError(
-                    f'{name} must be in [0, 1), got {name}={rate}'
-                )
+        check_multiple(dict(num_heads=num_heads), embed_dims=embed_dims)
+        check_number(0, eps=eps)
+        check_rates(attn_drop=attn_drop, proj_drop=proj_drop)
+        check_flags(memory_bias=memory_bias, batch_first=batch_first)
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.eps = eps
@@ -126,8 +126,8 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         self.out_proj = nn.Linear(expansion * embed_dims, embed_dims)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.dropout_layer = (
-            nn.Identity() if dropout_layer is None else dropout_layer()
+        self.dropout_layer = make_module(
+            'dropout_layer', dropout_layer or nn.Identity
         )
         self.reset_parameters()
 
@@ -216,18 +216,16 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
                 ``key_padding_mask`` of another shape or dtype.
         """
         self._check_call(query, key, value, query_pos, key_pos, attn_mask)
+        check_tokens('query', query, self.embed_dims)
+        check_dtype('query', query, self.in_proj)
         tokens = query if query_pos is None else query + query_pos
         if not self.batch_first:
             tokens = tokens.transpose(0, 1)  # (B, N, C)
         mask = None
         if key_padding_mask is not None:
-            want = tuple(tokens.shape[:2])
-            got = tuple(key_padding_mask.shape)
-            if key_padding_mask.dtype != torch.bool or got != want:
-                raise ValueError(
-                    f'key_padding_mask must be bool {want} (B, N), True = '
-                    f'ignored, got {key_padding_mask.dtype} {got}'
-                )
+            check_token_mask(
+                'key_padding_mask', key_padding_mask, tokens, 'ignored'
+            )
             mask = ~key_padding_mask
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
@@ -279,13 +277,17 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
 
     def _low_rank(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the same without the wide tokens."""
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens):
             key, value, bias = self._fold()
         slots = len(self.key_memory)
         logits = F.linear(tokens, key.to(tokens.dtype))  # (B, N, heads * S)
-        logits = logits.mT.unflatten(1, (-1, slots))
+        logits = logits.transpose(-2, -1).unflatten(1, (-1, slots))
         attn = self._normalise(logits, mask).flatten(1, 2)
-        return F.linear(attn.mT, value.to(tokens.dtype), bias.to(tokens.dtype))
+        return F.linear(
+            attn.transpose(-2, -1),
+            value.to(tokens.dtype),
+            bias.to(tokens.dtype),
+        )
 
     def _normalise(self, logits: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise (B, heads, S, N) doubly, and drop out."""

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from mmea.ops import is_traced
+
+from ._checks import check_choice, check_flags, check_positive
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['NonLocal2d']
@@ -57,6 +59,7 @@ class NonLocal2d(AttentionBlock2d):
     """
 
     _abbr_ = 'non_local2d'
+    entry = 'value_proj'
 
     def __init__(
         self,
@@ -81,10 +84,8 @@ class NonLocal2d(AttentionBlock2d):
             with_cp=with_cp,
         )
         check_positive(reduction=reduction)
-        if mode not in _MODES:
-            raise ValueError(
-                f'mode must be one of {", ".join(_MODES)}, got {mode=}'
-            )
+        check_choice('mode', mode, _MODES)
+        check_flags(use_scale=use_scale, sub_sample=sub_sample)
         channels = max(in_channels // reduction, 1)
         self.mode = mode
         self.use_scale = use_scale
@@ -134,7 +135,7 @@ class NonLocal2d(AttentionBlock2d):
         attn = self._weigh(query.flatten(2), key.flatten(2), mask)
         if mask is not None:
             value = value.masked_fill(~mask, 0)
-        out = value @ attn.mT  # (B, C', N)
+        out = value @ attn.transpose(-2, -1)  # (B, C', N)
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
     def _weigh(
@@ -152,7 +153,7 @@ class NonLocal2d(AttentionBlock2d):
         else:
             if self.mode == 'embedded_gaussian' and self.use_scale:
                 query = query / query.shape[1] ** 0.5
-            pairs = query.mT @ key
+            pairs = query.transpose(-2, -1) @ key
         if self.mode in ('dot_product', 'concatenation'):
             if mask is None:
                 return pairs / pairs.shape[2]
@@ -173,5 +174,11 @@ def _max_pool(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """2 x 2, smaller on a smaller map; a window without valid pixels is 0."""
     if mask is not None:
         x = x.masked_fill(~mask, -torch.inf)
-    x = F.max_pool2d(x, [min(2, size) for size in x.shape[2:]])
+    if is_traced():
+        # Of maps of 2 x 2 and more. A tracer would take what max_pool2d()
+        # checks of a size for a limit to it.
+        x = torch.maximum(x[:, :, :-1:2], x[:, :, 1::2])
+        x = torch.maximum(x[..., :-1:2], x[..., 1::2])
+    else:
+        x = F.max_pool2d(x, [min(2, size) for size in x.shape[2:]])
     return x if mask is None else x.masked_fill(x == -torch.inf, 0)

@@ -1,10 +1,11 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from mmea.ops import dot_product_attention
+
+from ._checks import check_multiple, check_positive
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['SelfAttention2d']
@@ -48,6 +49,7 @@ class SelfAttention2d(AttentionBlock2d):
     """
 
     _abbr_ = 'self_attention2d'
+    entry = 'qkv_proj'
 
     def __init__(
         self,
@@ -71,11 +73,7 @@ class SelfAttention2d(AttentionBlock2d):
         )
         channels = in_channels if channels is None else channels
         check_positive(num_heads=num_heads, channels=channels)
-        if channels % num_heads:
-            raise ValueError(
-                f'num_heads must divide channels, got {num_heads=} and '
-                f'{channels=}'
-            )
+        check_multiple(dict(num_heads=num_heads), channels=channels)
         self.num_heads = num_heads
         # One convolution: the input is read once, and one copy gives all
         # three the layout that the fused kernels need.
@@ -106,8 +104,8 @@ class SelfAttention2d(AttentionBlock2d):
             memory_format=torch.contiguous_format
         )
         query, key, value = qkv.flatten(3, 4).unbind()  # (B, h, N, D) each
-        out = F.scaled_dot_product_attention(query, key, value, keys)
-        out = out.mT.flatten(1, 2)  # (B, c, N)
+        out = dot_product_attention(query, key, value, keys)
+        out = out.transpose(-2, -1).flatten(1, 2)  # (B, c, N)
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
     def extra_repr(self) -> str:

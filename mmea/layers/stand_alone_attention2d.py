@@ -5,9 +5,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmea.ops import local_logits, local_sum, neighbours
+from mmea.ops import (
+    is_traced,
+    local_logits,
+    local_sum,
+    neighbours,
+    pad_to_blocks,
+)
 
-from ._checks import check_positive, pick_heads
+from ._checks import (
+    check_choice,
+    check_flags,
+    check_multiple,
+    check_odd,
+    check_positive,
+    pick_heads,
+)
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['StandAloneAttention2d']
@@ -103,18 +116,11 @@ class StandAloneAttention2d(AttentionBlock2d):
         channels = self.out_channels
         if num_heads is None:
             num_heads = pick_heads(channels)
-        check_positive(kernel_size=kernel_size, num_heads=num_heads)
-        if kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size must be odd, got {kernel_size=}')
-        if channels % num_heads:
-            raise ValueError(
-                f'num_heads must divide out_channels, got {num_heads=} and '
-                f'out_channels={channels}'
-            )
-        if position not in _POSITIONS:
-            raise ValueError(
-                f'position must be one of {_POSITIONS}, got {position=}'
-            )
+        check_odd(kernel_size=kernel_size)
+        check_positive(num_heads=num_heads)
+        check_multiple(dict(num_heads=num_heads), out_channels=channels)
+        check_choice('position', position, _POSITIONS)
+        check_flags(share_tables=share_tables, channelwise=channelwise)
         self.kernel_size = kernel_size
         self.num_heads = num_heads
         self.position = position
@@ -173,8 +179,12 @@ class StandAloneAttention2d(AttentionBlock2d):
     def _read_heads(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         logits = local_logits(query, key, self.kernel_size)
         if self.position == 'relative':
-            rows, columns = query.mT.transpose(2, 4).split(
-                [self.row_tables.shape[1], self.column_tables.shape[1]], 4
+            rows, columns = (
+                query.transpose(-2, -1)
+                .transpose(2, 4)
+                .split(
+                    [self.row_tables.shape[1], self.column_tables.shape[1]], 4
+                )
             )  # (B, h, H, W, D / 2) each
             rows = rows @ self.row_tables.unsqueeze(1)  # (B, h, H, W, K)
             columns = columns @ self.column_tables.unsqueeze(1)
@@ -209,11 +219,20 @@ class StandAloneAttention2d(AttentionBlock2d):
         args: dict[str, Any] = dict(
             kernel_size=self.stride, ceil_mode=True, count_include_pad=False
         )
+        if is_traced() and mask is None:
+            # Tracers take what avg_pool2d() checks of a size for a limit to
+            # it, and exporters differ in what they make of a border.
+            share = self._sum_squares(torch.ones_like(out[:1, :1]))
+            return self._sum_squares(out) / share
         out = F.avg_pool2d(out, **args)
         if mask is None:
             return out
         share = F.avg_pool2d(valid, **args)
         return out / share.masked_fill(share == 0, 1)
+
+    def _sum_squares(self, x: Tensor) -> Tensor:
+        """Sum each s x s square, zeros beyond the border."""
+        return pad_to_blocks(x, 2, self.stride).sum((3, 5))
 
     def output_mask(self, mask: Tensor) -> Tensor:
         if self.stride == 1:

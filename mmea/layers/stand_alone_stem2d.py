@@ -3,9 +3,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mmea.ops import from_blocks, to_windows
+from mmea.ops import from_blocks, to_windows, turn
 
-from ._checks import check_positive, pick_heads
+from ._checks import check_multiple, check_positive, pick_heads
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['StandAloneStem2d']
@@ -90,11 +90,7 @@ class StandAloneStem2d(AttentionBlock2d):
             num_mixtures=num_mixtures,
             num_heads=num_heads,
         )
-        if channels % num_heads:
-            raise ValueError(
-                f'num_heads must divide out_channels, got {num_heads=} and '
-                f'out_channels={channels}'
-            )
+        check_multiple(dict(num_heads=num_heads), out_channels=channels)
         self.block_size = block_size
         self.num_mixtures = num_mixtures
         self.num_heads = num_heads
@@ -130,18 +126,18 @@ class StandAloneStem2d(AttentionBlock2d):
             ).flatten(5)
             for proj in (self.query_proj, self.key_proj)
         )  # (B, h, nH, nW, D, b^2)
-        logits = query.mT @ key
+        logits = turn(query) @ key
         full = torch.promote_types(logits.dtype, torch.float32)
         attn = logits.to(full).softmax(-1).to(key.dtype)
         value = self._value(x).flatten(5)
-        out = value @ attn.mT  # (B, h, nH, nW, D, b^2)
+        out = value @ turn(attn)  # (B, h, nH, nW, D, b^2)
         out = out.unflatten(5, 2 * (self.block_size,))
         return from_blocks(out, *x.shape[2:]).flatten(1, 2)
 
     def _value(self, x: Tensor) -> Tensor:
         """Values in blocks: (B, h, nH, nW, D, b, b)."""
         place = self.row_table[:, None] + self.column_table  # (b, b, D)
-        logits = place @ self.mixture_table.mT  # (b, b, M)
+        logits = place @ self.mixture_table.transpose(-2, -1)  # (b, b, M)
         full = torch.promote_types(logits.dtype, torch.float32)
         share = logits.to(full).softmax(-1).to(logits.dtype)
         weight = self.value_proj.weight.flatten(1)

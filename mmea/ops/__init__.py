@@ -9,6 +9,7 @@ if torch.__version__ < '2.6':
         'make a new environment (docs/install.md), nothing has to be compiled'
     )
 
+from .dot_product_attention import dot_product_attention
 from .double_norm import double_norm
 from .external_attention import external_attention
 from .external_attention_block import (
@@ -23,21 +24,30 @@ from .local_attention import (
     neighbours,
     plain_local_logits,
     plain_local_sum,
+    slide,
 )
-from .windows import from_blocks, to_windows
+from .modes import is_traced, is_transformed, without_autocast
+from .windows import from_blocks, pad_to_blocks, to_windows, turn
 
 __all__ = [
     'BatchStats',
+    'dot_product_attention',
     'double_norm',
     'external_attention',
     'external_attention_block',
     'from_blocks',
+    'is_traced',
+    'is_transformed',
     'local_logits',
     'local_sum',
     'low_memory_block',
     'low_rank_block',
     'neighbours',
+    'pad_to_blocks',
     'plain_local_logits',
     'plain_local_sum',
+    'slide',
     'to_windows',
+    'turn',
+    'without_autocast',
 ]

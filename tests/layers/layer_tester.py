@@ -1,10 +1,12 @@
 """What every dense attention layer must do."""
 
 import copy
+import io
 
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, jvp, vmap
 
 
 class LayerTester:
@@ -12,6 +14,8 @@ class LayerTester:
 
     layer: type[nn.Module]
     kwargs: dict
+    #: Least height and width of an exported graph: more than one window.
+    least = 2
     compile_dtype = torch.float64
 
     def make(self, **more) -> nn.Module:
@@ -253,3 +257,145 @@ class LayerTester:
     def test_wrong_mask_is_refused(self, mask):
         with pytest.raises(ValueError, match=r'mask must be bool \(2, 5, 7\)'):
             self.make()(self.input(), mask)
+
+    @pytest.mark.parametrize(
+        'shape', [(6, 5, 7), (2, 35), (1, 2, 6, 5, 7), (2, 7, 5, 7)]
+    )
+    def test_wrong_input_is_refused(self, shape):
+        message = r'x must be \(B, C, H, W\) with C = in_channels = 6'
+        with pytest.raises(ValueError, match=message) as error:
+            self.make()(torch.zeros(shape))
+        assert str(error.value).endswith(f'got {shape}')
+
+    @pytest.mark.parametrize('dtype', [torch.uint8, torch.int64, torch.bool])
+    def test_integers_are_refused(self, dtype):
+        with pytest.raises(TypeError, match=f'x must be .*got {dtype}'):
+            self.make()(self.input().to(dtype))
+
+    def test_another_dtype_than_the_weights_is_refused(self):
+        layer = self.make()
+        if isinstance(getattr(layer, layer.entry, None), nn.Module):
+            message = 'torch.float32, as the weights, got torch.float64'
+            with pytest.raises(TypeError, match=message):
+                layer(self.input(dtype=torch.float64))
+
+    @pytest.mark.parametrize('name', ['norm_layer', 'act_layer'])
+    @pytest.mark.parametrize(
+        'value', ['BN', dict(type='BN'), nn.ReLU(), lambda *args: 1]
+    )
+    def test_what_makes_no_module_is_refused(self, name, value):
+        with pytest.raises(TypeError, match=f'{name} must make a module'):
+            self.make(**{name: value})
+
+    @pytest.mark.parametrize('name', ['residual', 'zero_init', 'with_cp'])
+    def test_flags_are_bools(self, name):
+        with pytest.raises(ValueError, match=f"{name}='no'"):
+            self.make(**{name: 'no'})
+
+    def ready(self) -> nn.Module:
+        """As it is exported."""
+        return self.make_random().eval().requires_grad_(False)
+
+    def check_sizes(self, layer, graph, height_too=True):
+        last = (11, 10) if height_too else (9, 13)
+        for size in ((2, 9, 13), (1, 9, 13), (3, *last)):
+            x = self.input(*size)
+            torch.testing.assert_close(
+                graph(x), layer(x), rtol=1e-4, atol=1e-4
+            )
+
+    @pytest.mark.parametrize(
+        'height_too', [False, pytest.param(True, marks=pytest.mark.slow)]
+    )
+    def test_exports_at_any_size(self, height_too):
+        layer, dim = self.ready(), torch.export.Dim
+        sides = {
+            axis: dim(name, min=self.least, max=99)
+            for axis, name in ((2, 'height'), (3, 'width'))
+        }
+        exported = torch.export.export(
+            layer,
+            (self.input(2, 9, 13),),
+            dynamic_shapes=(
+                {0: dim('batch'), **(sides if height_too else {})},
+            ),
+        )
+        self.check_sizes(layer, exported.module(), height_too)
+
+    @pytest.mark.filterwarnings('ignore:.*jit.*is deprecated')
+    def test_is_traced_for_any_size(self):
+        layer = self.ready()
+        traced = torch.jit.trace(
+            layer, self.input(2, 9, 13), check_trace=False
+        )
+        self.check_sizes(layer, traced)
+
+    @pytest.mark.filterwarnings('ignore')
+    def test_onnx_by_the_older_exporter(self):
+        """As mmdeploy does: any batch."""
+        pytest.importorskip('onnx')
+        onnxruntime = pytest.importorskip('onnxruntime')
+        layer, file = self.ready(), io.BytesIO()
+        torch.onnx.export(
+            layer,
+            (self.input(2, 9, 13),),
+            file,
+            dynamo=False,
+            input_names=['x'],
+            dynamic_axes=dict(x={0: 'batch'}),
+        )
+        session = onnxruntime.InferenceSession(file.getvalue())
+        for batch in (2, 1, 3):
+            x = self.input(batch, 9, 13, seed=4)
+            (got,) = session.run(None, dict(x=x.numpy()))
+            torch.testing.assert_close(
+                torch.from_numpy(got), layer(x), rtol=1e-4, atol=1e-4
+            )
+
+    def test_transforms_of_torch_func(self):
+        """Gradients of each sample, vmap and jvp, against loops."""
+        layer = self.make_random().double().eval()
+        x = self.input(2, 9, 4, dtype=torch.float64)
+        torch.testing.assert_close(
+            vmap(layer)(x.unsqueeze(1)).squeeze(1), layer(x)
+        )
+        params = {name: p.detach() for name, p in layer.named_parameters()}
+        weight = self.input(1, 9, 4, seed=3)
+
+        def loss(params, image):
+            out = functional_call(layer, params, (image[None],))
+            return (out * weight).sum()
+
+        got = vmap(grad(loss), (None, 0))(params, x)
+        for i, image in enumerate(x):
+            wants = torch.autograd.grad(
+                loss(dict(layer.named_parameters()), image),
+                list(layer.parameters()),
+            )
+            for name, want in zip(got, wants, strict=True):
+                torch.testing.assert_close(got[name][i], want)
+        step = self.input(2, 9, 4, seed=5, dtype=torch.float64)
+        out, tangent = jvp(layer, (x,), (step,))
+        torch.testing.assert_close(out, layer(x))
+        far, near = (layer(x + s * 1e-6 * step) for s in (1, -1))
+        torch.testing.assert_close(
+            tangent, (far - near) / 2e-6, rtol=1e-5, atol=1e-6
+        )
+
+    @pytest.mark.parametrize('train', [False, True])
+    def test_runs_on_the_meta_device(self, train):
+        layer = self.make(norm_layer=nn.BatchNorm2d).train(train).to('meta')
+        x = self.input().to('meta').requires_grad_()
+        y = layer(x)
+        assert y.is_meta and y.shape == x.shape
+        y.sum().backward()
+        assert x.grad.shape == x.shape
+
+    def test_without_a_valid_token_gradients_are_zero(self):
+        """And not missing, or DDP would wait for them."""
+        layer = self.make_random(norm_layer=nn.BatchNorm2d)
+        x = self.input().requires_grad_()
+        y = layer(x, torch.zeros(2, 5, 7, dtype=torch.bool))
+        assert torch.equal(y, x)
+        y.sum().backward()
+        assert all(p.grad.eq(0).all() for p in layer.parameters())

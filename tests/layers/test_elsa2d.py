@@ -38,6 +38,7 @@ GHOSTS = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0.5)]
 
 
 class TestELSA2d(LayerTester):
+    least = 9
     layer = ELSA2d
     kwargs = dict(in_channels=6, kernel_size=3, num_heads=2, group_width=2)
 

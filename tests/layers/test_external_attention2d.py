@@ -148,6 +148,45 @@ class TestLowRankControl(TestLowRankForm):
     kwargs = dict(TestLowRankForm.kwargs, over_tokens=False)
 
 
+class TestDeployed:
+    """What an exported layer is, as it is for the others."""
+
+    kwargs = TestLowRankForm.kwargs
+    layer, least = ExternalAttention2d, LayerTester.least
+    input, make = LayerTester.input, LayerTester.make
+    make_random = LayerTester.make_random
+    check_sizes = LayerTester.check_sizes
+    test_exports_at_any_size = LayerTester.test_exports_at_any_size
+    test_is_traced_for_any_size = LayerTester.test_is_traced_for_any_size
+    test_onnx = LayerTester.test_onnx_by_the_older_exporter
+
+    def ready(self):
+        layer = LayerTester.ready(self)
+        layer.switch_to_deploy()
+        return layer
+
+    def test_takes_what_it_took(self):
+        layer = self.ready()
+        x = self.input()
+        for wrong in (x.long(), x.double()):
+            with pytest.raises(TypeError, match='x must be .*got torch'):
+                layer(wrong)
+        with pytest.raises(ValueError, match='C = in_channels = 6'):
+            layer(x[:, :4])
+        half = self.make_random().half()
+        half.switch_to_deploy()
+        assert half(x.half()).dtype == torch.float16
+        assert layer.to('meta')(x.to('meta')).is_meta
+
+    def test_has_nothing_to_initialise(self):
+        layer = self.ready()
+        for call in (layer.init_weights, layer.reset_parameters):
+            with pytest.raises(RuntimeError, match='no weights left'):
+                call()
+        assert not layer.deployed_bias.requires_grad
+        assert not isinstance(layer.deployed_bias, nn.Parameter)
+
+
 def make(norm=None, size=6, **kwargs):
     torch.manual_seed(0)
     layer = ExternalAttention2d(

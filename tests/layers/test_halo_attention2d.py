@@ -58,6 +58,7 @@ def naive(layer, x):
 
 
 class TestHaloAttention2d(LayerTester):
+    least = 9
     layer = HaloAttention2d
     kwargs = dict(in_channels=6, block_size=3, halo_size=1, num_heads=2)
 

@@ -60,6 +60,7 @@ def naive(layer, x):
 
 
 class TestNonLocal2d(LayerTester):
+    least = 4
     layer, kwargs = NonLocal2d, dict(in_channels=6)
 
     @pytest.mark.parametrize('mode', MODES)

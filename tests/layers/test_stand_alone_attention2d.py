@@ -78,6 +78,7 @@ def naive(layer, x):
 
 
 class TestStandAloneAttention2d(LayerTester):
+    least = 9
     layer = StandAloneAttention2d
     kwargs = dict(in_channels=6, kernel_size=3, num_heads=2)
 

@@ -8,6 +8,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmea.layers._checks import (
+    check_choice,
+    check_flags,
+    check_indices,
+    check_positive,
+    check_rates,
+)
 from mmea.models.registered_layers import MultiheadExternalAttention
 from mmea.registry import MODELS
 
@@ -96,21 +103,34 @@ class EAMLP(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        sizes = ARCHS.get(arch) if isinstance(arch, str) else dict(arch)
-        if sizes is None or sizes.keys() != ARCHS['7'].keys():
+        sizes = ARCHS.get(arch) if isinstance(arch, str) else arch
+        if not isinstance(sizes, dict) or sizes.keys() != ARCHS['7'].keys():
             raise ValueError(
                 f'arch must be one of {", ".join(ARCHS)} or a dict of '
                 f'{", ".join(ARCHS["7"])}, got {arch=}'
             )
-        if out_type not in OUT_TYPES:
+        check_choice('out_type', out_type, OUT_TYPES)
+        pair = check_indices(img_size, 'img_size')
+        pair = pair * 2 if isinstance(img_size, int) else pair
+        if len(pair) != 2:
             raise ValueError(
-                f'out_type must be one of {", ".join(OUT_TYPES)}, got '
-                f'{out_type=}'
+                f'img_size must be an int or (H, W), got {img_size=}'
             )
-        if isinstance(img_size, int):
-            img_size = (img_size, img_size)
-        if min(*img_size, *sizes.values()) < 1:
-            raise ValueError(f'sizes must be >= 1, got {img_size=}, {arch=}')
+        values = (*pair, *sizes.values())
+        if any(type(size) is not int or size < 1 for size in values):
+            raise ValueError(
+                f'sizes must be ints and must be >= 1, got {img_size=}, '
+                f'{arch=}'
+            )
+        check_positive(
+            in_channels=in_channels, token_dims=token_dims, expansion=expansion
+        )
+        check_rates(
+            token_drop_rate=token_drop_rate,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
+        check_flags(with_cp=with_cp)
         self.embed_dims = sizes['embed_dims']
         self.out_type = out_type
         self.with_cp = with_cp
@@ -120,7 +140,7 @@ class EAMLP(BaseModule):
             token_dims=token_dims,
             drop_rate=token_drop_rate,
         )
-        self.grid = tuple(-(-size // STRIDE) for size in img_size)
+        self.grid = tuple(-(-size // STRIDE) for size in pair)
         self.cls_token = nn.Parameter(torch.empty(1, 1, self.embed_dims))
         number = 1 + self.grid[0] * self.grid[1]
         self.register_buffer('pos_embed', _sinusoid(number, self.embed_dims))
@@ -164,7 +184,7 @@ class EAMLP(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x, grid = self._run(self.tokens_to_token, x)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self.drop(x + self._positions(grid).to(x.dtype))
         outs = []
         for i in range(self.out_indices[-1] + 1):
@@ -175,7 +195,7 @@ class EAMLP(BaseModule):
                 outs.append(
                     x[:, 0]
                     if self.out_type == 'cls_token'
-                    else x[:, 1:].mT.unflatten(2, grid)
+                    else x[:, 1:].transpose(-2, -1).unflatten(2, grid)
                 )
         return tuple(outs)
 
@@ -186,14 +206,17 @@ class EAMLP(BaseModule):
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embedding (1, 1 + h w, C) of a grid."""
-        if grid == self.grid:
+        # A tracer's size is no number, and resizing to the same changes none.
+        if isinstance(grid[0], int) and grid == self.grid:
             return self.pos_embed
         full = torch.promote_types(self.pos_embed.dtype, torch.float32)
         first, rest = self.pos_embed.to(full).tensor_split((1,), dim=1)
         rest = F.interpolate(
-            rest.mT.unflatten(2, self.grid), grid, mode='bicubic'
+            rest.transpose(-2, -1).unflatten(2, self.grid),
+            grid,
+            mode='bicubic',
         )
-        return torch.cat([first, rest.flatten(2).mT], dim=1)
+        return torch.cat([first, rest.flatten(2).transpose(-2, -1)], dim=1)
 
 
 class _Block(nn.Module):
@@ -245,8 +268,9 @@ def _sinusoid(positions: int, channels: int) -> Tensor:
 
 def _check_indices(out_indices: int | Sequence[int], depth: int) -> list[int]:
     """Ascending, and none negative."""
-    if isinstance(out_indices, int):
+    if not isinstance(out_indices, Sequence):
         out_indices = [out_indices]
+    check_indices(out_indices)
     if any(not -depth <= i < depth for i in out_indices):
         raise ValueError(
             f'out_indices must be in {-depth}..{depth - 1}, got '

@@ -4,6 +4,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_choice, check_odd, check_positive
 from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
@@ -71,15 +72,21 @@ class ELSASwin(DynamicBackbone):
         base: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if arch not in _ARCHS:
-            raise ValueError(
-                f'arch must be one of {", ".join(_ARCHS)}, got {arch=}'
-            )
+        check_choice('arch', arch, _ARCHS)
+        check_odd(kernel_size=kernel_size)
         own_dims, own_depths, own_heads, own_width = _ARCHS[arch]
         embed_dims = own_dims if embed_dims is None else embed_dims
         depths = own_depths if depths is None else depths
         num_heads = own_heads if num_heads is None else num_heads
         group_width = own_width if group_width is None else group_width
+        check_positive(embed_dims=embed_dims, group_width=group_width)
+        for name, sizes in dict(depths=depths, num_heads=num_heads).items():
+            check_positive(
+                **{
+                    f'{name}[{i}]': s
+                    for i, s in enumerate(_as_list(name, sizes))
+                }
+            )
         settings: dict[str, Any] = dict(
             embed_dims=embed_dims, depths=depths, num_heads=num_heads
         )
@@ -104,6 +111,15 @@ class ELSASwin(DynamicBackbone):
                 block.attn = _TokenAttention(attention, block.attn.drop)
 
 
+def _as_list(name: str, sizes: Sequence[int]) -> Sequence[int]:
+    if not isinstance(sizes, (list, tuple)) or len(sizes) < _ELSA_STAGES:
+        raise ValueError(
+            f'{name} must be a sequence, a number for each stage, got '
+            f'{name}={sizes!r}'
+        )
+    return sizes
+
+
 class _TokenAttention(BaseModule):
     """A dense layer in the place of a Swin block's attention."""
 
@@ -120,5 +136,7 @@ class _TokenAttention(BaseModule):
         nn.init.zeros_(self.elsa.out_proj.bias)
 
     def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        x = query.mT.unflatten(2, tuple(hw_shape))  # (B, C, H, W)
-        return self.drop(self.elsa(x).flatten(2).mT)
+        x = query.transpose(-2, -1).unflatten(
+            2, tuple(hw_shape)
+        )  # (B, C, H, W)
+        return self.drop(self.elsa(x).flatten(2).transpose(-2, -1))

@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmea.layers._checks import (
+    check_choice,
+    check_flags,
+    check_indices,
+    check_int,
+    check_positive,
+)
 from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
@@ -114,10 +121,12 @@ class HaloNet(BaseModule):
                 ),
             ]
         super().__init__(init_cfg)
-        if arch not in _ARCHS:
-            raise ValueError(
-                f'arch must be one of {", ".join(_ARCHS)}, got {arch=}'
-            )
+        check_choice('arch', arch, _ARCHS)
+        check_positive(in_channels=in_channels)
+        check_int(-1, frozen_stages=frozen_stages)
+        check_flags(
+            final_conv=final_conv, norm_eval=norm_eval, with_cp=with_cp
+        )
         block, halo, value_ratio, out_ratio, depths, final = _ARCHS[arch]
         if (
             type(base_channels) is not int
@@ -128,11 +137,8 @@ class HaloNet(BaseModule):
                 f'base_channels must be a multiple of 8, got {base_channels=}'
             )
         stages = [f'C{i + 2}' for i in range(len(depths))]
-        if from_stage not in stages:
-            raise ValueError(
-                f'from_stage must be one of {", ".join(stages)}, got '
-                f'{from_stage=}'
-            )
+        check_choice('from_stage', from_stage, stages)
+        out_indices = check_indices(out_indices)
         if not out_indices or set(out_indices) - set(range(len(depths))):
             raise ValueError(
                 f'out_indices must list stages from 0 to {len(depths) - 1}, '

@@ -3,6 +3,7 @@ from typing import Any
 from mmengine.model import Sequential
 from torch import nn
 
+from mmea.layers._checks import check_choice, check_flags
 from mmea.models.build_attention import build_attention, takes_argument
 from mmea.registry import MODELS
 
@@ -67,14 +68,11 @@ class LocalAttentionResNet(DynamicBackbone):
         base: str | None = None,
         **kwargs: Any,
     ) -> None:
+        check_flags(attention_stem=attention_stem)
         super().__init__(depth=depth, **kwargs)
         layers = getattr(self, 'res_layers', [])
         stages = {f'C{i + 2}': name for i, name in enumerate(layers)}
-        if from_stage not in stages:
-            raise ValueError(
-                f'from_stage must be one of {", ".join(stages)}, got '
-                f'{from_stage=}'
-            )
+        check_choice('from_stage', from_stage, stages)
         first = layers.index(stages[from_stage])
         for name in layers[first:]:
             for block in getattr(self, name):

@@ -61,7 +61,11 @@ class StageAttentionResNet(DynamicBackbone):
                 'backbone of its family, or EANeck on the maps it returns'
             )
         stages = {f'C{i + 2}': name for i, name in enumerate(layers)}
-        if isinstance(after, str) or not after or set(after) - set(stages):
+        if (
+            not isinstance(after, (list, tuple, set))
+            or not after
+            or any(name not in list(stages) for name in after)
+        ):
             raise ValueError(
                 f'after must list stages of {", ".join(stages)}, got {after=}'
             )

@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_number, check_positive, check_rates
 from mmea.ops import double_norm
 
 __all__ = ['TokensToToken']
@@ -49,6 +50,12 @@ class TokensToToken(nn.Module):
         drop_rate: float = 0.1,
     ) -> None:
         super().__init__()
+        check_positive(
+            in_channels=in_channels,
+            embed_dims=embed_dims,
+            token_dims=token_dims,
+        )
+        check_rates(drop_rate=drop_rate)
         widths = [
             channels * kernel**2
             for channels, (kernel, _, _) in zip(
@@ -69,8 +76,8 @@ class TokensToToken(nn.Module):
         ):
             grid = x.shape[2] // stride, x.shape[3] // stride
             tokens = F.unfold(x, kernel, padding=padding, stride=stride)
-            tokens = layer(tokens.mT)  # (B, N, C)
-            x = tokens.mT.unflatten(2, grid)
+            tokens = layer(tokens.transpose(-2, -1))  # (B, N, C)
+            x = tokens.transpose(-2, -1).unflatten(2, grid)
         return tokens, grid
 
 
@@ -101,6 +108,11 @@ class TokenLayer(nn.Module):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        check_positive(
+            in_channels=in_channels, channels=channels, num_slots=num_slots
+        )
+        check_number(0, eps=eps)
+        check_rates(drop_rate=drop_rate)
         self.eps = eps
         self.norm1 = nn.LayerNorm(in_channels)
         self.in_proj = nn.Linear(in_channels, channels)
@@ -123,8 +135,10 @@ class TokenLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.in_proj(self.norm1(x))
-        logits = F.linear(x, self.key_memory).mT  # (B, S, N)
+        logits = F.linear(x, self.key_memory).transpose(-2, -1)  # (B, S, N)
         attn = self.attn_drop(double_norm(logits, eps=self.eps))
-        out = F.linear(attn.mT, self.value_memory.t(), self.value_bias)
+        out = F.linear(
+            attn.transpose(-2, -1), self.value_memory.t(), self.value_bias
+        )
         x = x + self.proj_drop(self.out_proj(out))
         return self.ffn(self.norm2(x), identity=x)

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ..double_norm import double_norm
+from ..modes import without_autocast
 from .naive import BatchStats, sum_over
 
 __all__ = ['low_rank_block']
@@ -40,7 +41,7 @@ def low_rank_block(
     Arguments and results are those of :func:`external_attention_block`.
     """
     dtype = compute_dtype(tokens)
-    with torch.autocast(tokens.device.type, enabled=False):
+    with without_autocast(tokens):
         out, stats, _ = low_rank_forward(
             tokens,
             key_memory,
@@ -63,7 +64,11 @@ def low_rank_block(
 def compute_dtype(tokens: Tensor) -> torch.dtype:
     """Return what a convolution computes in: autocast's dtype or its own."""
     device = tokens.device.type
-    if torch.is_autocast_enabled(device) and tokens.dtype != torch.float64:
+    if (
+        not tokens.is_meta  # it has no autocast
+        and torch.is_autocast_enabled(device)
+        and tokens.dtype != torch.float64
+    ):
         return torch.get_autocast_dtype(device)
     return tokens.dtype
 
@@ -114,7 +119,7 @@ def low_rank_forward(
         count = valid_tokens.clamp(min=1)
         centre = sum_over(attn.sum((0, 2)), group) / count  # (S)
         attn = centred(attn, centre[:, None], mask)
-        gram = attn.bmm(attn.mT).sum(0)  # (S, S)
+        gram = attn.bmm(attn.transpose(-2, -1)).sum(0)  # (S, S)
         cov = sum_over(gram, group) / count
         # Rounding may leave a variance of zero below zero.
         var = ((value @ cov) * value).sum(1).clamp(min=0)
@@ -160,15 +165,16 @@ def multiply_up(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     error of all.
     """
     full = torch.promote_types(dtype, torch.float32)
+    batch = b.shape[0]  # len() would be a constant to a tracer
     if (
         dtype != full
         and b.is_cuda
         and not torch.is_grad_enabled()  # it has no derivative
         and 'dtype' in torch.ops.aten.bmm.overloads()
     ):
-        a = a.to(dtype).expand(len(b), -1, -1)
+        a = a.to(dtype).expand(batch, -1, -1)
         return torch.bmm(a, b.to(dtype), out_dtype=full)
-    return a.to(full).expand(len(b), -1, -1).bmm(b.to(full))
+    return a.to(full).expand(batch, -1, -1).bmm(b.to(full))
 
 
 def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:
@@ -204,8 +210,8 @@ def add_product(
     channels-last model would copy.
     """
     if x.stride(2) != 1 and x.stride(1) == 1:
-        x, a, b = x.mT, b.mT, a.mT
-        return add_product(x, a, b, add=add, inplace=inplace).mT
+        x, a, b = x.transpose(-2, -1), b.transpose(-2, -1), a.transpose(-2, -1)
+        return add_product(x, a, b, add=add, inplace=inplace).transpose(-2, -1)
     if add and x.dtype == a.dtype:
         return x.baddbmm_(a, b) if inplace else torch.baddbmm(x, a, b)
     product = torch.bmm(a, b)

@@ -6,6 +6,7 @@ from torch.distributed import ProcessGroup
 from torch.nn.functional import softmax
 
 from ..double_norm import double_norm
+from ..modes import is_traced, is_transformed, without_autocast
 from .low_rank import (
     add_product,
     centred,
@@ -41,27 +42,25 @@ def low_memory_block(
 
     For it only the logits are kept, S / C of the tokens' size, beside the
     tokens themselves and (with ``relu``) the output. A second derivative is
-    left to :func:`low_rank_block`.
+    left to :func:`low_rank_block`, and so is all where a tracer or a transform
+    of torch.func looks on, to whom this Function would be a black box.
 
     Arguments and results are those of :func:`external_attention_block`.
     """
-    out, *stats = _LowMemory.apply(
-        tokens,
-        key_memory,
-        value_memory,
-        bias,
-        weight,
-        key_bias,
-        mask,
-        dict(
-            eps=eps,
-            norm_eps=norm_eps,
-            residual=residual,
-            relu=relu,
-            group=group,
-            over_tokens=over_tokens,
-        ),
+    tensors = tokens, key_memory, value_memory, bias, weight
+    options: dict[str, Any] = dict(
+        eps=eps,
+        norm_eps=norm_eps,
+        residual=residual,
+        relu=relu,
+        group=group,
+        over_tokens=over_tokens,
     )
+    if is_traced() or is_transformed():
+        return low_rank_block(
+            *tensors, mask=mask, key_bias=key_bias, **options
+        )
+    out, *stats = _LowMemory.apply(*tensors, key_bias, mask, options)
     return out, None if weight is None else BatchStats(*stats)
 
 
@@ -80,7 +79,7 @@ class _LowMemory(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.options = options
         ctx.dtype = compute_dtype(tokens)
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens):
             out, stats, saved = low_rank_forward(
                 tokens,
                 key_memory,
@@ -114,7 +113,7 @@ class _LowMemory(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, grad)
-        with torch.autocast(grad.device.type, enabled=False):
+        with without_autocast(grad):
             return _backward(ctx, grad)
 
 
@@ -125,9 +124,11 @@ def _differentiable_backward(
     *inputs, key_bias, mask = ctx.saved_tensors[:7]
     needs = ctx.needs_input_grad[:6]
     wanted = [x for x, need in zip([*inputs, key_bias], needs) if need]
-    device = grad.device.type
     low = ctx.dtype != torch.promote_types(ctx.dtype, torch.float32)
-    with torch.autocast(device, ctx.dtype if low else None, enabled=low):
+    autocast = without_autocast(grad)
+    if low and not grad.is_meta:
+        autocast = torch.autocast(grad.device.type, ctx.dtype)
+    with autocast:
         out, _ = low_rank_block(
             *inputs, key_bias=key_bias, mask=mask, **ctx.options
         )
@@ -154,7 +155,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits,
         *saved,
     ) = ctx.saved_tensors
-    batch, dtype = len(tokens), ctx.dtype
+    batch, dtype = tokens.shape[0], ctx.dtype
     full = torch.promote_types(dtype, torch.float32)
 
     # ReLU. What it makes is ours, and later becomes the tokens' gradient.

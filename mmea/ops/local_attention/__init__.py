@@ -3,7 +3,7 @@
 ``naive.py`` is to be read, ``tiled.py`` the same by matrix products of tiles.
 """
 
-from .naive import neighbours, plain_local_logits, plain_local_sum
+from .naive import neighbours, plain_local_logits, plain_local_sum, slide
 from .tiled import local_logits, local_sum
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     'neighbours',
     'plain_local_logits',
     'plain_local_sum',
+    'slide',
 ]

@@ -1,7 +1,12 @@
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['neighbours', 'plain_local_logits', 'plain_local_sum']
+from ..modes import is_traced
+
+__all__ = ['neighbours', 'plain_local_logits', 'plain_local_sum', 'slide']
 
 
 def neighbours(x: Tensor, kernel_size: int) -> Tensor:
@@ -16,7 +21,20 @@ def neighbours(x: Tensor, kernel_size: int) -> Tensor:
         copy of ``x``: what is computed from it may be K^2 times as large.
     """
     x = F.pad(x, 4 * (kernel_size // 2,))
-    return x.unfold(-2, kernel_size, 1).unfold(-2, kernel_size, 1)
+    return slide(slide(x, -2, kernel_size), -2, kernel_size)
+
+
+def slide(x: Tensor, dim: int, kernel_size: int) -> Tensor:
+    """View a window at each step: ``x.unfold(dim, kernel_size, 1)``."""
+    if not is_traced():
+        return x.unfold(dim, kernel_size, 1)
+    # Tracers take what unfold() checks of a size for a limit to it.
+    steps = x.shape[dim] - kernel_size + 1
+    behind: Any = (slice(None),) * (-1 - dim)
+    return torch.stack(
+        [x[(..., slice(i, i + steps), *behind)] for i in range(kernel_size)],
+        -1,
+    )
 
 
 def plain_local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:

@@ -1,8 +1,8 @@
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..windows import from_blocks, to_windows
+from ..modes import is_traced, is_transformed
+from ..windows import from_blocks, join_blocks, pad_to_blocks, to_windows, turn
 
 __all__ = ['local_logits', 'local_sum']
 
@@ -32,14 +32,10 @@ def local_logits(query: Tensor, key: Tensor, kernel_size: int) -> Tensor:
     query = to_windows(query, TILE).flatten(5)  # (B, h, nH, nW, D, 64)
     # (B, h, nH, nW, D, side^2)
     key = to_windows(key, TILE, kernel_size // 2).flatten(5)
-    dense = query.mT @ key  # (B, h, nH, nW, 64, side^2)
-    tiles = dense.shape[:4]
-    band = dense.contiguous().as_strided(
-        *_band(tiles.numel(), side, kernel_size)
-    )
+    dense = turn(query) @ key  # (B, h, nH, nW, 64, side^2)
+    band = _take_band(dense, side, kernel_size)
     # (B, h, nH, nW, 8, 8, K, K), the tiles back in their places
-    band = band.unflatten(0, tiles).transpose(3, 4).flatten(4, 5)
-    return band.flatten(2, 3)[:, :, :height, :width]
+    return join_blocks(band.transpose(3, 4), 2, height, width)
 
 
 def local_sum(attn: Tensor, value: Tensor) -> Tensor:
@@ -56,23 +52,53 @@ def local_sum(attn: Tensor, value: Tensor) -> Tensor:
     side = TILE + kernel_size - 1
     # (B, h, nH, nW, D, side, side)
     value = to_windows(value, TILE, kernel_size // 2)
-    batch, heads, rows, columns = tiles = value.shape[:4]
-    attn = F.pad(
-        attn.to(value.dtype),
-        (0, 0, 0, 0, 0, -width % TILE, 0, -height % TILE),
-    )
-    attn = attn.view(
-        batch, heads, rows, TILE, columns, TILE, kernel_size, kernel_size
-    )
-    attn = attn.transpose(3, 4).flatten(0, 3)  # (tiles, 8, 8, K, K)
-    dense = torch.as_strided_scatter(
-        attn.new_zeros(tiles.numel(), TILE**2, side**2),
-        attn,
-        *_band(tiles.numel(), side, kernel_size),
-    )
-    out = value.flatten(5) @ dense.unflatten(0, tiles).mT
+    attn = pad_to_blocks(attn.to(value.dtype), 2, TILE)
+    # (B, h, nH, nW, 8, 8, K, K) to (B, h, nH, nW, 64, side^2)
+    dense = _put_band(attn.transpose(3, 4), side)
+    out = value.flatten(5) @ turn(dense)
     # (B, h, nH, nW, D, 8, 8), the tiles back in their places
     return from_blocks(out.unflatten(5, (TILE, TILE)), height, width)
+
+
+def _take_band(dense: Tensor, side: int, kernel_size: int) -> Tensor:
+    """(..., TILE^2, side^2) to (..., TILE, TILE, K, K): the windows' part."""
+    tiles = dense.shape[:-2]
+    if is_traced() or is_transformed():
+        # as_strided() bakes in the sizes and has no rule for transforms.
+        place = _places(side, kernel_size, dense.device)
+        band = dense.gather(-1, place.expand(*tiles, -1, -1))
+        band = band.unflatten(-1, (kernel_size, kernel_size))
+        return band.unflatten(-3, (TILE, TILE))
+    band = dense.contiguous().as_strided(
+        *_band(tiles.numel(), side, kernel_size)
+    )
+    return band.unflatten(0, tiles)
+
+
+def _put_band(attn: Tensor, side: int) -> Tensor:
+    """Turn it round: zeros beside the windows."""
+    kernel_size = attn.shape[-1]
+    if is_traced() or is_transformed():
+        place = _places(side, kernel_size, attn.device)
+        attn = attn.flatten(-2).flatten(-3, -2)  # (..., TILE^2, K^2)
+        zeros = attn.new_zeros(*attn.shape[:-1], side**2)
+        return zeros.scatter(-1, place.expand_as(attn), attn)
+    tiles = attn.shape[:-4]
+    dense = torch.as_strided_scatter(
+        attn.new_zeros(tiles.numel(), TILE**2, side**2),
+        attn.flatten(0, -5),
+        *_band(tiles.numel(), side, kernel_size),
+    )
+    return dense.unflatten(0, tiles)
+
+
+def _places(side: int, kernel_size: int, device: torch.device) -> Tensor:
+    """Index of the windows' part, (TILE^2, K^2), as :func:`_band` has it."""
+    sizes = TILE, TILE, kernel_size, kernel_size
+    place = torch.zeros((), dtype=torch.long, device=device)
+    for number, stride in zip(sizes, (side, 1, side, 1)):
+        place = place[..., None] + stride * torch.arange(number, device=device)
+    return place.flatten(2).flatten(0, 1)
 
 
 def _band(

@@ -3,6 +3,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
 
+from mmea.errors import UserError
 from mmea.models import padding_mask as padding
 from mmea.models.padding_mask import current_mask
 from mmea.registry import MODELS
@@ -33,7 +34,49 @@ def widths(batch, stride=8):
     return None if mask is None else mask.any(1).sum(1).tolist()
 
 
-class TestDetDataPreprocessor:
+class AnyChannels:
+    """Tests of both: how images of so many channels are normalised."""
+
+    kind: str
+
+    def normalize(self, channels, **kwargs):
+        make = MODELS.build(dict(type=f'mmea.{self.kind}', **kwargs))
+        image = torch.arange(channels * 6, dtype=torch.uint8)
+        image = image.view(channels, 2, 3)
+        return image.double(), make(dict(inputs=[image]))['inputs'][0].double()
+
+    @pytest.mark.parametrize('channels', [1, 2, 4, 13])
+    @pytest.mark.parametrize('bgr_to_rgb', [False, True])
+    def test_any_number(self, channels, bgr_to_rgb):
+        mean = [1.5 * i for i in range(channels)]
+        std = [0.5 + i for i in range(channels)]
+        image, got = self.normalize(
+            channels, mean=mean, std=std, bgr_to_rgb=bgr_to_rgb
+        )
+        mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (mean, std))
+        torch.testing.assert_close(got, (image - mean) / std)
+        image, got = self.normalize(channels, bgr_to_rgb=bgr_to_rgb)
+        assert torch.equal(got, image)
+
+    def test_three_are_turned_round(self):
+        image, got = self.normalize(
+            3, mean=[1, 2, 3], std=[1, 1, 1], bgr_to_rgb=True
+        )
+        mean = torch.tensor([1, 2, 3]).view(-1, 1, 1)
+        assert torch.equal(got, image.flip(0) - mean)
+
+    def test_another_number_than_the_images(self):
+        with pytest.raises(UserError, match='images have 4 .* 3 values.*unch'):
+            self.normalize(4, mean=[0] * 3, std=[1] * 3)
+        with pytest.raises(UserError, match='images have 1 channels.* 4 val'):
+            self.normalize(1, mean=[0] * 4, std=[1] * 4)
+        with pytest.raises(UserError, match='for each channel, got 4 and 2'):
+            self.normalize(4, mean=[0] * 4, std=[1] * 2)
+
+
+class TestDetDataPreprocessor(AnyChannels):
+    kind = 'DetDataPreprocessor'
+
     @pytest.fixture(autouse=True)
     def need_mmdet(self):
         pytest.importorskip('mmdet.models')
@@ -89,7 +132,9 @@ class TestDetDataPreprocessor:
         assert widths(batch) == [8, 16]
 
 
-class TestSegDataPreProcessor:
+class TestSegDataPreProcessor(AnyChannels):
+    kind = 'SegDataPreProcessor'
+
     @pytest.fixture(autouse=True)
     def need_mmseg(self):
         pytest.importorskip('mmseg')
