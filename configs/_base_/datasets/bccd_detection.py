@@ -8,7 +8,7 @@ metainfo = dict(
 )
 scale = (320, 240)
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
     # Under a microscope up and down are alike too.
@@ -20,7 +20,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     # After the resize: ground truth is compared at the image's own size.
     dict(type='LoadAnnotations', with_bbox=True),

@@ -34,8 +34,8 @@ void = 11
 # Training sees crops, evaluation whole images.
 crop_size = (240, 320)
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(
         type='RandomResize',
         scale=(480, 360),
@@ -53,8 +53,8 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 dataset = dict(

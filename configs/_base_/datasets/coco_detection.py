@@ -4,14 +4,14 @@ demo_data = '_base_/demo/coco.py'
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     # After Resize: the ground truth keeps its own size.
     dict(type='LoadAnnotations', with_bbox=True),

@@ -5,14 +5,14 @@ _base_ = './coco_detection.py'
 demo_data = '_base_/demo/coco_instance.py'
 
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     # After Resize: the ground truth keeps its own size.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

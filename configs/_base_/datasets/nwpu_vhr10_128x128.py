@@ -3,8 +3,8 @@ _base_ = './nwpu_vhr10_256x256.py'
 # At half the size, for comparisons of many runs on a CPU.
 crop_size = (128, 128)
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(
         type='RandomResize',
         scale=(256, 256),
@@ -21,10 +21,10 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(256, 256), keep_ratio=True),
     # After the resize: ground truth is compared at the image's own size.
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -30,7 +30,7 @@ metainfo = dict(
 )
 scale = (256, 256)
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
     # Seen from above, up and down are alike too.
@@ -42,7 +42,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     # After the resize: ground truth is compared at the image's own size.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

@@ -5,8 +5,8 @@ dataset_type = 'PascalVOCDataset'
 data_root = 'data/VOCdevkit/VOC2012'
 crop_size = (513, 513)
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     # One of 0.5, 0.6, ..., 2.0 times the image's own size.
     dict(
         type='RandomChoice',
@@ -23,15 +23,15 @@ train_pipeline = [
 ]
 # The authors pad a test image to a size of 8k + 1; here it keeps its size.
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 # The scales and the flip of the published test. The authors add up logits,
 # mmseg's SegTTAModel averages probabilities.
 img_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 tta_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
@@ -43,7 +43,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
             ],
-            [dict(type='mmea.LoadSegAnnotations')],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
         ],
     ),

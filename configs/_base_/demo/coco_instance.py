@@ -2,7 +2,7 @@ _base_ = './coco.py'
 
 # With masks.
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='RandomChoice',
@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale_factor=1.0, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(

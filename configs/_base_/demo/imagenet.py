@@ -7,13 +7,13 @@ demo_scenes = dict(
 )
 data_root = 'data/demo/imagenet'
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.6, 1.0)),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=96, edge='short'),
     dict(type='CenterCrop', crop_size=96),
     dict(type='PackInputs'),

@@ -7,15 +7,15 @@ demo_scenes = dict(
 data_root = 'data/demo/voc'
 crop_size = (96, 96)
 train_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(

@@ -12,10 +12,23 @@ class DetDataPreprocessor(PaddingMaskMixin, _DetDataPreprocessor):
     """mmdet's, with a padding mask for the attention layers of the model.
 
     Args:
+        mean, std (Sequence[float] | None): Of each channel, of any number
+            of channels. Default: None, the images stay as they are.
         padding_mask (bool): ``False`` lets padding take part in the
             attention, as published. Default: True.
         args, kwargs: Of mmdet's DetDataPreprocessor.
     """
+
+    _channel_conversion: bool
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        # mmengine's forward would take three channels of more.
+        turn = self._channel_conversion
+        self._channel_conversion &= len(data['inputs'][0]) == 3
+        try:
+            return super().forward(data, training)
+        finally:
+            self._channel_conversion = turn
 
     def valid_sizes(
         self, data: dict, sizes: list[tuple[int, int]]

@@ -16,6 +16,8 @@ class SegDataPreProcessor(PaddingMaskMixin, _SegDataPreProcessor):
     ``padding_mask=False``.
 
     Args:
+        mean, std (Sequence[float] | None): Of each channel, of any number
+            of channels. Default: None, the images stay as they are.
         padding_mask (bool): ``False`` lets padding take part in the
             attention, as published. Default: True.
         args, kwargs: Of mmseg's SegDataPreProcessor.

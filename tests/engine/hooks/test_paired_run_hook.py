@@ -20,8 +20,8 @@ model = dict(
     backbone=dict(norm_cfg=dict(_delete_=True, type='BN')),
     decode_head=dict(dropout_ratio=0.5))
 train_dataloader = dict(sampler=dict(shuffle=True))
-train_pipeline = [dict(type='mmea.LoadImage'),
-    dict(type='mmea.LoadSegAnnotations', reduce_zero_label=True),
+train_pipeline = [dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
