@@ -1,6 +1,9 @@
 """What the person at the command line can mend."""
 
-__all__ = ['EXTRAS', 'UserError']
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ['EXTRAS', 'UserError', 'in_one_line']
 
 # The extras of mmea that bring a package along.
 EXTRAS = dict(
@@ -25,3 +28,29 @@ class UserError(RuntimeError):
             text = text.rpartition(f'{__name__}.{type(self).__name__}: ')[2]
         # That of a package may have several lines.
         return ' '.join(line.strip() for line in text.strip().splitlines())
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Turn whatever is raised inside into a UserError.
+
+    For what reads and builds the user's input by the stack, which raises as
+    it happens; not for the training itself.
+
+    Args:
+        what (str): Of what this is the error: 'cannot read the config x.py'.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        name, text = type(error).__name__, str(error)
+        if isinstance(error, KeyError) and error.args:
+            text = str(error.args[0])  # without quotes about it
+        lines = [line.strip() for line in text.strip().splitlines() if line]
+        # A worker's error comes as a traceback, whose end says what it was.
+        text = lines[-1] if text.startswith('Caught ') else ' '.join(lines)
+        raise UserError(
+            f'{what}: {name}: {text[:1000]} (MMEA_TRACEBACK=1 shows where)'
+        ) from error

@@ -27,7 +27,7 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name != _MODULE:
             return None
-        sys.meta_path.remove(cls)  # type: ignore[arg-type]
+        sys.meta_path.remove(cls)
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
@@ -47,7 +47,7 @@ def install() -> None:
     if module := sys.modules.get(_MODULE):
         _replace_loaders(module)
     elif _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder)
 
 
 def _replace_loaders(module: ModuleType) -> None:

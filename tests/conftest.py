@@ -4,6 +4,9 @@ import gc
 import os
 import runpy
 import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -28,9 +31,10 @@ model = dict(
     neck=dict(in_channels=[4, 8, 16, 32], out_channels=8),
     decode_head=dict(in_channels=[8] * 4, channels=8, norm_cfg=norm_cfg,
                      dropout_ratio=0, attention=dict(norm_cfg=norm_cfg)))
-pipeline = [dict(type='mmea.LoadImage'),
-            dict(type='mmea.LoadSegAnnotations', reduce_zero_label=True),
+pipeline = [dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs')]
+test_pipeline = pipeline
 data = dict(dataset=dict(data_root='data', pipeline=pipeline),
             num_workers=0, persistent_workers=False)
 train_dataloader = dict(batch_size=4, sampler=dict(shuffle=False), **data)
@@ -107,6 +111,34 @@ def safe(monkeypatch):
     )
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     use_safe_loading()
+
+
+HOLD = """
+import sys
+from mmea.engine.lock import lock_folder
+lock = lock_folder(sys.argv[1], 'training')
+print('held', flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold():
+    """Have another process hold a folder; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(folder) -> subprocess.Popen:
+            other = subprocess.Popen(
+                [sys.executable, '-c', HOLD, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            stack.callback(other.wait)
+            stack.callback(other.kill)
+            assert other.stdout.readline() == b'held\n'
+            return other
+
+        yield start
 
 
 def write_project(root: Path):

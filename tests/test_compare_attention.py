@@ -1,5 +1,4 @@
 import csv
-import fcntl
 import json
 import statistics
 import sys
@@ -52,7 +51,7 @@ def at_once(monkeypatch, run):
     monkeypatch.setattr(runs, 'subprocess', names)
 
 
-def test_training(project, run, at_once):
+def test_training(project, run, at_once, hold):
     """Two members, two seeds; then one more seed, and nothing twice."""
     command = ('tiny.py', '--no-cost', *MEMBERS, '--out', 'out')
     options = ('--cfg-options', *SHORT)
@@ -105,10 +104,11 @@ def test_training(project, run, at_once):
     assert read('out/accuracy.csv') == rows
     with pytest.raises(SystemExit, match='--against CBAMGate2d: no member'):
         run(main, *command, '--against', 'CBAMGate2d', *options)
-    with open('out/.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit, match='another comparison works in'):
-            run(main, *command, *options)
+    other = hold('out')
+    with pytest.raises(SystemExit, match='another comparison works in'):
+        run(main, *command, *options)
+    other.kill()
+    other.wait()
     # Results on other data are not mixed in, nor those of another schedule.
     extra = Path('data/images/training/7.jpg')
     extra.write_bytes(extra.read_bytes() + b'.')

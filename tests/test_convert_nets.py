@@ -361,3 +361,37 @@ def test_elsa_swin_classifier():
     want = reference.linear('head', reference.norm('norm', want).mean((1, 2)))
     logits = model.head.fc(model.extract_feat(x)[-1])
     torch.testing.assert_close(logits, want)
+
+
+@pytest.mark.parametrize(
+    ('name', 'source', 'backbone', 'channels'),
+    [
+        ('resnet18', 'resnet', dict(type='ResNet', depth=18), 512),
+        (
+            'mobilenet_v2',
+            'torchvision_mobilenet_v2',
+            dict(type='MobileNetV2'),
+            1280,
+        ),
+    ],
+)
+def test_classifiers_of_torchvision(name, source, backbone, channels):
+    """The whole net, classifier included, in mmpretrain."""
+    pytest.importorskip('mmpretrain')
+    models = pytest.importorskip('torchvision').models
+    net = randomise(getattr(models, name)(num_classes=7))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        ours = MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone=backbone,
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(
+                    type='LinearClsHead', num_classes=7, in_channels=channels
+                ),
+            )
+        )
+    ours.double().load_state_dict(convert(net.state_dict(), source))
+    ours.eval()
+    x = torch.randn(2, 3, 67, 51, dtype=torch.float64)
+    torch.testing.assert_close(ours(x, mode='tensor'), net(x))

@@ -19,9 +19,9 @@ _base_ = __import__('mmea').config('ea_fpn_ade20k.py')
 model = Config.fromfile(__import__('mmea').config(
     '_base_/demo/ea_fpn.py')).model.to_dict()
 model['data_preprocessor'] = dict(size=(256, 256))
-pipeline = [dict(type='mmea.LoadImage'),
+pipeline = [dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(256, 256), keep_ratio=False),
-            dict(type='mmea.LoadSegAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs')]
 dataset = dict(data_root='{root}', pipeline=pipeline, data_prefix=dict(
     img_path='images/validation', seg_map_path='annotations/validation'))
@@ -63,7 +63,7 @@ def test_fits_three_photographs_of_ade20k(tmp_path, monkeypatch, run):
 # Without flips and without weight decay: learn them by heart.
 DETECTION = """
 _base_ = __import__('mmea').config('nwpu/{name}_nwpu-256x256.py')
-pipeline = [dict(type='mmea.LoadImage'),
+pipeline = [dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='Resize', scale=(256, 256), keep_ratio=True),
             dict(type='PackDetInputs')]

@@ -63,6 +63,50 @@ def test_writes_predictions(trained):
     )
 
 
+FORMAT_ONLY = (
+    'test_evaluator.format_only=True',
+    'test_evaluator.output_dir=out',
+)
+
+
+@pytest.mark.parametrize(
+    'options', [('--out', 'out'), ('--cfg-options', *FORMAT_ONLY)]
+)
+def test_pictures_without_labels(trained, options):
+    trained('work/iter_4.pth', '--work-dir', 'test', '--out', 'want')
+    shutil.rmtree('data/annotations/validation')
+    trained('work/iter_4.pth', '--work-dir', 'other', *options)
+    names = {path.name for path in Path('out').iterdir()}
+    assert names == {'0.png', '1.png', '2.png'}
+    for name in names:
+        want = Path('want', name).read_bytes()
+        assert Path('out', name).read_bytes() == want
+
+
+def test_labels_are_needed_to_evaluate(trained):
+    shutil.rmtree('data/annotations/validation')
+    with pytest.raises(SystemExit, match='annotations/validation .* missing'):
+        trained('work/iter_4.pth', '--work-dir', 'test')
+
+
+def test_mmsegs_own_inference(trained):
+    """By the config that the training left."""
+    from mmseg.apis import MMSegInferencer, inference_model, init_model
+
+    trained('work/iter_4.pth', '--work-dir', 'test', '--out', 'out')
+    picture = 'data/images/validation/0.jpg'
+    want = np.array(Image.open('out/0.png')) - 1  # saved as the files are
+    files = 'work/tiny.py', 'work/iter_4.pth'
+    model = init_model(*files, device='cpu')
+    got = inference_model(model, picture).pred_sem_seg.data.numpy()
+    assert np.array_equal(got[0], want)
+    inferencer = MMSegInferencer(*files, device='cpu')
+    assert np.array_equal(inferencer(picture)['predictions'], want)
+    shown = inferencer.model.dataset_meta
+    assert shown['classes'][:2] == ('wall', 'building')
+    assert shown['palette'][0] == [120, 120, 120]
+
+
 def test_draws_predictions(trained):
     trained('work/iter_4.pth', '--work-dir', 'test', '--show-dir', 'show')
     assert len(list(Path('show').rglob('*.png'))) == 3
@@ -71,12 +115,11 @@ def test_draws_predictions(trained):
 def test_time_augmentation(trained):
     with open('tiny.py', 'a') as file:
         file.write(
-            "tta_pipeline = [dict(type='mmea.LoadImage'), dict(\n"
+            "tta_pipeline = [dict(type='LoadImageFromFile'), dict(\n"
             "    type='TestTimeAug', transforms=[\n"
             "        [dict(type='RandomFlip', prob=0.),\n"
             "         dict(type='RandomFlip', prob=1.)],\n"
-            "        [dict(type='mmea.LoadSegAnnotations',\n"
-            '              reduce_zero_label=True)],\n'
+            "        [dict(type='LoadAnnotations')],\n"
             "        [dict(type='PackSegInputs')]])]\n"
         )
     trained('work/iter_4.pth', '--work-dir', 'test', '--tta')

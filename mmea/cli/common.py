@@ -29,7 +29,13 @@ class DictAction(argparse.Action):
         from mmengine.config import DictAction as Action
 
         action = Action(self.option_strings, self.dest, nargs=self.nargs)
-        action(parser, namespace, values, option_string)
+        try:
+            action(parser, namespace, values, option_string)
+        except Exception:  # every kind of text fails in its own way
+            parser.error(
+                f'{option_string} takes KEY=VALUE, such as a.b=3 or '
+                f'"a.b=[1, 2]", got {" ".join(values)}'
+            )
 
 
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -99,7 +105,7 @@ def load_config(args: argparse.Namespace) -> 'Config':
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:
-    """Print a UserError as one line and exit with 1.
+    """Print a UserError as one line and exit with 1; with 130 after Ctrl-C.
 
     With ``MMEA_TRACEBACK=1`` in the environment its traceback is shown.
     """
@@ -116,6 +122,15 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             if os.environ.get('MMEA_TRACEBACK'):
                 raise
             sys.exit(f'error: {error}')
+        except KeyboardInterrupt:
+            if os.environ.get('MMEA_TRACEBACK'):
+                raise
+            print('interrupted', file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:
+            # Who read the output has gone; nothing can be told any more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         finally:
             _leave_group()
 

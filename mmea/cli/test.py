@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         use_safe_loading,
     )
     from mmea.engine.preflight import preflight
-    from mmea.engine.runner import build_runner
+    from mmea.engine.runner import build_runner, run
 
     use_safe_loading()
     cfg = load_config(args)
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     preflight(cfg, 'test_dataloader')
     runner = build_runner(cfg, 'test_dataloader')
     check_checkpoint(runner.model, cfg.load_from, partial=False)
-    runner.test()
+    run(runner, runner.test)
 
 
 def _use_tta(cfg: 'Config') -> None:

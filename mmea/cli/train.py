@@ -1,5 +1,6 @@
 """``mmea train CONFIG``: train a model."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from mmea.cli.common import command, load_config, make_parser
@@ -31,13 +32,16 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
+    from mmengine.dist import is_main_process
+
     from mmea.engine.checkpoint import (
         check_checkpoint,
         resolve_resume,
         use_safe_loading,
     )
+    from mmea.engine.lock import lock_folder
     from mmea.engine.preflight import preflight
-    from mmea.engine.runner import build_runner
+    from mmea.engine.runner import build_runner, run
 
     use_safe_loading()
     cfg = load_config(args)
@@ -46,16 +50,20 @@ def main(argv: list[str] | None = None) -> None:
     resolve_resume(cfg, args.resume)
     loaders = 'train_dataloader', 'val_dataloader'
     preflight(cfg, *loaders)
-    runner = build_runner(cfg, *loaders)
-    if cfg.get('load_from'):
-        resumed = cfg.get('resume')
-        check_checkpoint(
-            runner.model,
-            cfg.load_from,
-            partial=not resumed,
-            train_cfg=cfg.train_cfg if resumed else None,
-        )
-    runner.train()
+    held: AbstractContextManager = nullcontext()
+    if is_main_process():
+        held = lock_folder(cfg.work_dir, 'training')
+    with held:
+        runner = build_runner(cfg, *loaders)
+        if cfg.get('load_from'):
+            resumed = cfg.get('resume')
+            check_checkpoint(
+                runner.model,
+                cfg.load_from,
+                partial=not resumed,
+                train_cfg=cfg.train_cfg if resumed else None,
+            )
+        run(runner, runner.train)
 
 
 def _use_amp(cfg: 'Config') -> None:

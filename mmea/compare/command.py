@@ -1,13 +1,11 @@
 """What ``mmea compare`` does with its arguments."""
 
 import copy
-import fcntl
 import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +31,7 @@ from mmea.compare.members import (
 from mmea.compare.runs import Run, find_results, train_runs
 from mmea.engine.config import load_config
 from mmea.engine.data_checks import fingerprint
+from mmea.engine.lock import lock_folder
 from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
 from mmea.profiling import MODES, count_macs, count_parameters
@@ -75,7 +74,7 @@ def compare(args: Namespace) -> None:
         raise UserError(
             f'cannot make the folder --out {args.out}: {error.strerror}'
         ) from error
-    with _alone_in(args.out):
+    with lock_folder(args.out, 'comparison'):
         # First, as it finds what is wrong with the config.
         runs = _make_runs(args, members) if args.config else []
         if not args.no_cost:
@@ -95,20 +94,6 @@ def compare(args: Namespace) -> None:
             f'{run.error} ({run.log}); the report holds the others, and the '
             'same command tries again what is missing'
         )
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second comparison out of a folder while one works there."""
-    with open(folder / '.lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f'another comparison works in {folder}; wait for its end, or '
-                'choose another --out'
-            ) from error
-        yield
 
 
 def _device() -> str:

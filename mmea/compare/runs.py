@@ -57,6 +57,7 @@ class Run:
         self._result = self.folder / 'result.json'
         self._work_dir = self.folder / 'work'
         self._process: subprocess.Popen | None = None
+        self._fault: str | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         text = cfg.pretty_text.rstrip('\n') + '\n'
         if self._config.is_file():
@@ -130,6 +131,9 @@ class Run:
         last = evaluations[-1]
         metrics = {k: v for k, v in last.items() if k not in other}
         training = [line for line in lines if 'loss' in line]
+        if not metrics:  # mmdet leaves them out
+            self._fault = 'the evaluation found nothing to give a number of'
+            return None
         times = sorted(line['time'] for line in training)
         result = dict(
             member=self.label,
@@ -149,6 +153,8 @@ class Run:
     @property
     def error(self) -> str | None:
         """The last line of the log of a run that failed."""
+        if self._fault is not None:
+            return self._fault
         if self._process is None or not self._process.poll():
             return None
         text = self.log.read_text(encoding='utf-8', errors='replace').strip()

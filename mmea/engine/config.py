@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 import mmea
 from mmea.engine.preflight import check_packages
-from mmea.errors import UserError
+from mmea.errors import UserError, in_one_line
 
 __all__ = ['load_config']
 
@@ -45,7 +45,8 @@ def load_config(
             path = mmea.config(name)
         except ValueError as error:
             raise UserError(f'no config file {name}, and {error}') from None
-    cfg = Config.fromfile(path)
+    with in_one_line(f'cannot read the config {path}'):
+        cfg = Config.fromfile(path)
     if demo:
         _apply_demo(cfg)
     if swap:
@@ -54,7 +55,8 @@ def load_config(
 
         wrap_in_swap(cfg, dict(type=swap))
     if options:
-        cfg.merge_from_dict(options)
+        with in_one_line(f'cannot set {", ".join(options)} in {path}'):
+            cfg.merge_from_dict(options)
     if work_dir:
         cfg.work_dir = work_dir
     elif demo or swap or not cfg.get('work_dir'):

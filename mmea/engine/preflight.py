@@ -3,13 +3,15 @@
 import importlib
 import os
 import tempfile
+from difflib import get_close_matches
 
 import mmengine.dist as dist
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import OPTIMIZERS
 
-from mmea.engine.data_checks import check_data
+from mmea.engine.data_checks import check_data, use_labels_if_any
 from mmea.errors import EXTRAS, UserError
 
 __all__ = ['check_packages', 'preflight', 'prepare_data']
@@ -28,6 +30,8 @@ def preflight(cfg: Config, *loaders: str) -> None:
     """
     check_packages(cfg)
     _check_work_dir(cfg.work_dir)
+    _check_interval(cfg)
+    _check_optimizer(cfg)
     _init_distributed(cfg)
     prepare_data(cfg, *loaders)
 
@@ -80,6 +84,7 @@ def prepare_data(cfg: Config, *loaders: str) -> None:
     """
     _write_demo_scenes(cfg)
     for loader in filter(cfg.get, loaders):
+        use_labels_if_any(cfg, loader)
         check_data(cfg, loader)
 
 
@@ -93,6 +98,29 @@ def _check_work_dir(work_dir: str) -> None:
             f'cannot write to the work dir {work_dir} ({error.strerror}); '
             'choose another with --work-dir'
         ) from error
+
+
+def _check_interval(cfg: Config) -> None:
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    interval = hook.get('interval', 1)
+    if not isinstance(interval, int) or interval == 0:
+        raise UserError(
+            f'default_hooks.checkpoint.interval={interval!r} would save no '
+            'checkpoint; give the number of iterations or epochs between two '
+            '(-1, if none is wanted)'
+        )
+
+
+def _check_optimizer(cfg: Config) -> None:
+    """Name an optimiser that there is none of; mmengine calls None."""
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    kind = optimizer.get('type')
+    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        close = get_close_matches(kind, OPTIMIZERS.module_dict)
+        raise UserError(
+            f'optim_wrapper.optimizer.type={kind!r} is not registered'
+            + (f'; did you mean {close[0]!r}?' if close else '')
+        )
 
 
 def _init_distributed(cfg: Config) -> None:

@@ -1,21 +1,30 @@
 """From a Config to a Runner."""
 
+import errno
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmea.engine.data_checks import check_heads
-from mmea.errors import UserError
+from mmea.engine.guarded_loaders import guard_loaders
+from mmea.engine.hooks import FiniteLossHook
+from mmea.errors import UserError, in_one_line
 
-__all__ = ['build_runner']
+__all__ = ['build_runner', 'run']
 
 
 def build_runner(cfg: Config, *loaders: str) -> Runner:
     """Build the Runner of a config that has passed the preflight.
+
+    Its pipelines get mmea's loaders; see :mod:`mmea.engine.guarded_loaders`.
+    A training gets a :class:`~mmea.engine.hooks.FiniteLossHook`, if it has
+    none.
 
     Args:
         cfg (Config): As :func:`mmea.engine.config.load_config` gives it.
@@ -33,15 +42,78 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
         )
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    try:
+    with in_one_line(f'cannot build what {cfg.filename} describes'):
         runner = build(cfg)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f'cannot build what {cfg.filename} describes: {error.args[0]}'
-        ) from error
+    guard_loaders(runner, cfg)
+    if not any(isinstance(hook, FiniteLossHook) for hook in runner.hooks):
+        runner.register_hook(FiniteLossHook())
     for loader in filter(cfg.get, loaders):
         check_heads(runner.model, cfg, loader)
     return runner
+
+
+class _FirstIteration(Hook):
+    """Know whether anything was done."""
+
+    priority = 'VERY_LOW'
+    ended = False
+
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        self.ended = True
+
+    after_val_iter = after_test_iter = after_train_iter
+
+
+def run(runner: Runner, start: Callable[[], Any]) -> None:
+    """Train or test, with what the user can mend in one line.
+
+    mmengine builds loaders, transforms, optimisers, schedules, metrics and
+    hooks when it starts, so that whatever is raised before the first
+    iteration has ended is taken for a fault of the config or the data. What
+    is raised later has a traceback, unless the machine failed.
+
+    Args:
+        runner (Runner): Of :func:`build_runner`.
+        start (Callable): Its ``train`` or ``test``.
+
+    Raises:
+        UserError: Something cannot be built, the first iteration fails, a
+            loader's worker was killed, or the disk is full.
+    """
+    first = _FirstIteration()
+    runner.register_hook(first)
+    try:
+        start()
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        _check_machine(error, runner.work_dir)
+        if first.ended:
+            raise
+        with in_one_line(f'cannot run {runner.cfg.filename}'):
+            raise
+
+
+def _check_machine(error: Exception, work_dir: str) -> None:
+    """Raise a UserError if it was the machine that failed."""
+    text = str(error)
+    if 'DataLoader worker' in text and 'killed by signal' in text:
+        raise UserError(
+            'a worker of a data loader was killed, most often for want of '
+            'memory; lower num_workers or batch_size, and go on by --resume'
+        ) from error
+    full = isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+    )
+    # torch writes its archives by C++, which tells no reason.
+    if full or 'PytorchStreamWriter failed' in text:
+        name = getattr(error, 'filename', None) or work_dir
+        raise UserError(
+            f'cannot write to {name}: no room on the disk, or the file cannot '
+            'be written; the checkpoints before stay: make room, and go on by '
+            '--resume'
+        ) from error
 
 
 def _replace_type(cfg: Any, old: str, new: str) -> bool:

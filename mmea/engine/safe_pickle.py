@@ -10,7 +10,6 @@ makes is a placeholder; :func:`settle` puts the real thing in its place.
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ class _Dtype:
         if type(order) is not str or any(p is not None for p in parts[:3]):
             raise Refused('a data type of several parts')
         if order in '<>':
-            self.value = self.value.newbyteorder(order)
+            self.value = self.value.newbyteorder('<' if order == '<' else '>')
 
 
 class _Array:
@@ -94,7 +93,7 @@ def _reconstruct(cls: type, shape: tuple, kind: object) -> _Array:
     return _Array()
 
 
-def _scalar(dtype: _Dtype, raw: bytes) -> np.generic:
+def _scalar(dtype: _Dtype, raw: bytes) -> Any:
     return _read(dtype, raw, ())[()]
 
 
@@ -122,13 +121,13 @@ def _no_bytes() -> bytes:
 def _attribute(owner: Any, name: str) -> Any:
     """Stand for ``getattr``."""
     cls = HistoryBuffer if owner is _History else getattr(owner, 'cls', None)
-    if name not in _ATTRIBUTES.get(cls, ()):  # type: ignore[arg-type]
+    if name not in _ATTRIBUTES.get(cls, ()):
         raise Refused(f'the attribute {name!r} of {owner!r}')
     return getattr(cls, name)
 
 
-def safe_globals() -> list[tuple[Callable, str]]:
-    """List what stands for which name in a checkpoint."""
+def safe_globals() -> list[Any]:
+    """List what stands for which name in a checkpoint, as torch takes it."""
     found: list[tuple[Any, str]] = [
         (_Dtype, 'numpy.dtype'),
         (_Array, 'numpy.ndarray'),

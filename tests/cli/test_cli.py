@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import mmea
-from mmea import cli
+from mmea import cli, train
+from mmea.cli.common import command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,3 +88,20 @@ def test_console_command_is_declared():
     setup.read(ROOT / 'setup.cfg', encoding='utf-8')
     scripts = setup['options.entry_points']['console_scripts']
     assert scripts.strip() == 'mmea = mmea.cli:main'
+
+
+def test_an_interruption_is_one_line(capsys):
+    @command
+    def main(argv=None):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as info:
+        main([])
+    assert info.value.code == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+
+
+def test_an_option_without_a_value(capsys):
+    with pytest.raises(SystemExit):
+        train.main(['x.py', '--cfg-options', 'a'])
+    assert '--cfg-options takes KEY=VALUE' in capsys.readouterr().err

@@ -127,6 +127,18 @@ def test_a_run_without_an_evaluation(tmp_path):
         _ = run.result
 
 
+def test_a_detector_that_finds_nothing(tmp_path):
+    """mmdet then gives no metric at all: a run that failed, not the others."""
+    run = make_run(tmp_path)
+    scalars = run.folder / 'work/2026/vis_data/scalars.json'
+    scalars.parent.mkdir(parents=True)
+    lines = [dict(loss=1.0, time=1, step=1), dict(time=7, step=1)]
+    scalars.write_text('\n'.join(map(json.dumps, lines)))
+    run._process = type('Ended', (), dict(poll=lambda self: 0))()
+    assert run.result is None
+    assert run.error == 'the evaluation found nothing to give a number of'
+
+
 def test_a_folder_belongs_to_one_config(tmp_path):
     make_run(tmp_path)
     make_run(tmp_path)

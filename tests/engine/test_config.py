@@ -20,3 +20,23 @@ def test_traceback_on_demand(project, run, monkeypatch):
     monkeypatch.setenv('MMEA_TRACEBACK', '1')
     with pytest.raises(UserError, match='no config file'):
         run(train.main, 'nothing.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('a = (', 'SyntaxError'),
+        ("_base_ = './gone.py'", 'gone.py'),
+        ('a = 1 / 0', 'ZeroDivisionError: division by zero'),
+        ("_base_ = './tiny.py'\nmodel = 3", 'model'),
+    ],
+)
+def test_a_config_that_cannot_be_read(fails, project, text, words):
+    (project / 'own.py').write_text(text)
+    message = fails(config='own.py')
+    assert 'own.py' in message and words in message
+
+
+def test_an_option_over_something_else(fails):
+    message = fails('--cfg-options', 'train_cfg.max_iters.foo=3')
+    assert 'cannot set train_cfg.max_iters.foo in tiny.py' in message

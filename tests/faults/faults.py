@@ -159,6 +159,37 @@ FAULTS = [
         'test_wrong_mask_is_refused',
     ),
     Fault(
+        'input-of-integers-let-in',
+        'mmea.layers.attention_block2d.AttentionBlock2d._check_input',
+        "check_dtype('x', x, getattr(self, self.entry, None))",
+        'pass',
+        'tests/layers/test_external_attention2d.py::TestLowRankForm::'
+        'test_integers_are_refused',
+    ),
+    Fault(
+        'not-a-number-for-a-number',
+        'mmea.layers._checks._is_finite',
+        'and math.isfinite(number)',
+        '',
+        'tests/layers/test_constructors_fuzz.py::test_numbers_are_finite',
+    ),
+    Fault(
+        'batch-is-a-constant-to-tracers',
+        'mmea.ops.external_attention_block.low_rank.multiply_up',
+        'batch = b.shape[0]',
+        'batch = len(b)',
+        'tests/layers/test_external_attention2d.py::TestLowRankForm::'
+        'test_exports_at_any_size',
+    ),
+    Fault(
+        'transform-meets-a-black-box',
+        'mmea.ops.external_attention_block.low_rank_backward.low_memory_block',
+        'is_traced() or is_transformed()',
+        'is_traced()',
+        'tests/layers/test_external_attention2d.py::TestLowRankForm::'
+        'test_transforms_of_torch_func',
+    ),
+    Fault(
         'momentum-and-the-rest-swapped',
         'mmea.layers._norms.update_running',
         'running.add_(step * (new - running))',
@@ -470,8 +501,8 @@ FAULTS = [
     Fault(
         'positions-of-a-transposed-grid',
         'mmea.models.backbones.eamlp.EAMLP._positions',
-        'rest.mT.unflatten(2, self.grid)',
-        'rest.mT.unflatten(2, self.grid[::-1])',
+        'rest.transpose(-2, -1).unflatten(2, self.grid)',
+        'rest.transpose(-2, -1).unflatten(2, self.grid[::-1])',
         'tests/models/backbones/test_eamlp.py::TestPositions',
     ),
     Fault(
@@ -747,6 +778,20 @@ FAULTS = [
         'tests/engine/data_checks/test_coco.py',
     ),
     Fault(
+        'box-of-nan-evaluated',
+        'mmea.engine.data_checks.coco_annotations._is_number',
+        'and math.isfinite(value)',
+        '',
+        'tests/engine/data_checks/test_coco_annotations.py',
+    ),
+    Fault(
+        'loss-of-nan-trained-on',
+        'mmea.engine.hooks.finite_loss_hook.FiniteLossHook._guarded',
+        'bad = ~torch.isfinite(loss.detach()).all()',
+        'bad = torch.tensor(False)',
+        'tests/engine/hooks/test_finite_loss_hook.py',
+    ),
+    Fault(
         'agnostic-head-counts-classes',
         'mmea.engine.data_checks.check._check_numbers',
         "number is None or getattr(module, 'class_agnostic', False)",
@@ -985,6 +1030,34 @@ FAULTS = [
         "results.get('ori_shape', size)",
         "results.get('img_shape', size)",
         'tests/datasets/test_load_seg_annotations.py',
+    ),
+    Fault(
+        'ids-wrap-at-a-byte',
+        'mmea.datasets.load_seg_annotations.LoadSegAnnotations._load_seg_map',
+        'np.uint8 if fits else np.int32',
+        'np.uint8',
+        'tests/datasets/test_load_seg_annotations.py',
+    ),
+    Fault(
+        'always-turned-by-exif',
+        'mmea.datasets.load_image.LoadImage._fitting',
+        'return fits[0] if fits else None',
+        "return 'apply'",
+        'tests/datasets/test_load_image.py',
+    ),
+    Fault(
+        'a-class-of-the-user-replaced',
+        'mmea.engine.guarded_loaders._full_name',
+        'cls = registry.get(type_)',
+        "cls = TRANSFORMS.get('mmengine.LoadImageFromFile')",
+        'tests/engine/test_guarded_loaders.py',
+    ),
+    Fault(
+        'auxiliary-heads-unchecked',
+        'mmea.engine.hooks.seg_label_check_hook._heads',
+        "('decode_head', 'auxiliary_head')",
+        "('decode_head',)",
+        'tests/engine/hooks/test_seg_label_check_hook.py',
     ),
     Fault(
         'bias-turned-round',

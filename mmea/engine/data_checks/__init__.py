@@ -6,7 +6,13 @@ for ever for the first image of an empty data set, and meets a missing image
 in the middle of an epoch.
 """
 
-from .check import check_data, check_heads
+from .check import check_data, check_heads, has_labels, use_labels_if_any
 from .fingerprint import fingerprint
 
-__all__ = ['check_data', 'check_heads', 'fingerprint']
+__all__ = [
+    'check_data',
+    'check_heads',
+    'fingerprint',
+    'has_labels',
+    'use_labels_if_any',
+]

@@ -1,10 +1,12 @@
 """The checks of all kinds of data; a kind is a module beside this one."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from torch import nn
 
 from mmea.errors import UserError
@@ -18,11 +20,14 @@ from .files import (
     data_root_hint,
 )
 
-__all__ = ['check_data', 'check_heads']
+__all__ = ['check_data', 'check_heads', 'has_labels', 'use_labels_if_any']
 
 #: A new kind has the same four names: ``find_class``, ``check``,
 #: ``count_classes`` and ``HEADS``.
 KINDS = (coco, classification)
+
+#: Where data sets of mmseg and mmdet have label images.
+LABEL_FOLDERS = ('data_prefix.seg_map_path', 'data_prefix.seg')
 
 
 def check_data(cfg: Config, loader: str) -> None:
@@ -39,27 +44,63 @@ def check_data(cfg: Config, loader: str) -> None:
     Raises:
         UserError: What is missing or wrong, and where the config names it.
     """
-    metrics = list(_metrics(cfg, loader))
-    # A test server keeps the ground truth to itself.
-    labelled = not any(metric.get('format_only') for _, metric in metrics)
+    labelled = has_labels(cfg, loader)
     for key, dataset in data_parts(
         cfg[loader]['dataset'], f'{loader}.dataset'
     ):
         if dataset.get('backend_args'):  # not on this disk
             continue
-        _check_files(dataset, key)
+        _check_files(dataset, key, labelled)
         for kind in KINDS:
             cls = kind.find_class(cfg, dataset)
             if cls:
                 classes = class_names(cls, dataset, key)
                 kind.check(dataset, key, classes, labelled)
-    for key, metric in metrics:
+    for key, metric in _metrics(cfg, loader):
         path = metric.get('ann_file')
         if path and not metric.get('backend_args') and not Path(path).exists():
             raise UserError(
                 f'the annotation file {path} ({key}.ann_file) is missing; '
                 f'set {key}.ann_file to the one of {loader}.dataset'
             )
+
+
+def has_labels(cfg: Config, loader: str) -> bool:
+    """Whether what a loader gives is compared with labels.
+
+    A test server keeps the ground truth to itself, and some folders of
+    pictures have none: ``format_only=True`` of a metric says so.
+    """
+    return not any(m.get('format_only') for _, m in _metrics(cfg, loader))
+
+
+def use_labels_if_any(cfg: Config, loader: str) -> None:
+    """Set ``format_only`` where predictions are written and no labels are.
+
+    Args:
+        cfg (Config): The whole config, whose metrics of segmentation have an
+            ``output_dir`` or not.
+        loader (str): Key of a data loader.
+    """
+    writing = [m for _, m in _metrics(cfg, loader) if m.get('output_dir')]
+    parts = data_parts(cfg[loader]['dataset'], loader)
+    if writing and not any(_finds_labels(dataset) for _, dataset in parts):
+        for metric in writing:
+            metric['format_only'] = True
+        print_log('No label images: predictions are written only', 'current')
+
+
+def _finds_labels(dataset: ConfigDict) -> bool:
+    if dataset.get('backend_args') or 'data_prefix' not in dataset:
+        return True  # not on this disk, or where only its class knows
+    suffix = dataset.get('seg_map_suffix', '.png')
+    return any(
+        file.endswith(suffix)
+        for name, folder in data_folders(dataset)
+        if name in LABEL_FOLDERS
+        for _, _, files in os.walk(folder)
+        for file in files
+    )
 
 
 def check_heads(model: nn.Module, cfg: Config, loader: str) -> None:
@@ -114,10 +155,11 @@ def _metrics(cfg: Config, loader: str) -> Iterator[tuple[str, ConfigDict]]:
         yield from ((f'{key}.{i}', m) for i, m in enumerate(metrics))
 
 
-def _check_files(dataset: ConfigDict, key: str) -> None:
+def _check_files(dataset: ConfigDict, key: str, labelled: bool) -> None:
     """Raise if a folder or an annotation file of a data set is not there."""
     for name, folder in data_folders(dataset):
-        check_folder(folder, name, dataset, key)
+        if labelled or name not in LABEL_FOLDERS:
+            check_folder(folder, name, dataset, key)
     ann_file = dataset.get('ann_file')
     path = Path(dataset.get('data_root') or '', ann_file or '')
     if ann_file and not path.exists():

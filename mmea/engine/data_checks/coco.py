@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmea.errors import UserError
 
+from .coco_annotations import check_annotations
 from .files import missing_files, reading_class, shorten
 
 __all__ = ['HEADS', 'check', 'count_classes', 'find_class']
@@ -45,7 +46,9 @@ def check(
     Raises:
         UserError: The file is not in COCO format, holds no images or no
             annotations of these classes, has other categories or another
-            order of them, or names images that are not there.
+            order of them, an image or annotation that cannot be used
+            (:func:`.coco_annotations.check_annotations`), or names images
+            that are not there.
     """
     if not dataset.get('ann_file'):
         return
@@ -81,6 +84,18 @@ def check(
             f'{shorten(classes)}; choose another file, or other '
             f'{key}.metainfo.classes'
         )
+    if labelled:
+        used = check_annotations(
+            content,
+            where,
+            evaluated=bool(dataset.get('test_mode')),
+            masks=_reads_masks(dataset),
+        )
+        if not used:
+            raise UserError(
+                f'{where} holds {len(labels)} annotations, none of which can '
+                'be used (the warning above says why); correct the file'
+            )
     folder = Path(
         dataset.get('data_root') or '',
         (dataset.get('data_prefix') or {}).get('img') or '',
@@ -92,6 +107,13 @@ def check(
             f'in {folder}: {shorten(missing)}; add them, take them out of the '
             f'file, or set {key}.data_prefix.img'
         )
+
+
+def _reads_masks(dataset: ConfigDict) -> bool:
+    return any(
+        isinstance(step, dict) and step.get('with_mask')
+        for step in dataset.get('pipeline') or ()
+    )
 
 
 def _check_classes(

@@ -1,5 +1,6 @@
 from .cls_picture_hook import ClsPictureHook
 from .det_picture_hook import DetPictureHook
+from .finite_loss_hook import FiniteLossHook
 from .paired_run_hook import PairedRunHook
 from .seg_label_check_hook import SegLabelCheckHook
 from .seg_picture_hook import SegPictureHook
@@ -7,6 +8,7 @@ from .seg_picture_hook import SegPictureHook
 __all__ = [
     'ClsPictureHook',
     'DetPictureHook',
+    'FiniteLossHook',
     'PairedRunHook',
     'SegLabelCheckHook',
     'SegPictureHook',

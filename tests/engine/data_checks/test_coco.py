@@ -12,8 +12,19 @@ from mmea.engine.data_checks import check_data, check_heads
 from mmea.errors import UserError
 
 COCO = dict(
-    images=[dict(id=i, file_name=f'{i}.jpg') for i in range(3)],
-    annotations=[dict(id=1, image_id=1, category_id=7)],
+    images=[
+        dict(id=i, file_name=f'{i}.jpg', width=30, height=20) for i in range(3)
+    ],
+    annotations=[
+        dict(
+            id=1,
+            image_id=1,
+            category_id=7,
+            bbox=[1, 2, 3, 4],
+            area=12,
+            iscrowd=0,
+        )
+    ],
     categories=[dict(id=5, name='cat'), dict(id=7, name='dog')],
 )
 
@@ -66,7 +77,7 @@ def test_good_files(check):
     assert check() is None
     assert check(metainfo=dict(classes=['dog'])) is None
     assert check(type='mmdet.CocoDataset') is None
-    inner = dict(COCO['images'][0], file_name='more/a.jpg')
+    inner = dict(COCO['images'][0], id=7, file_name='more/a.jpg')
     Path('data/images/more').mkdir()
     Path('data/images/more/a.jpg').touch()
     assert check(changed(images=[*COCO['images'], inner])) is None
@@ -131,6 +142,26 @@ def test_other_files(check, content):
     assert 'boxes.json' in message and 'is not in COCO format' in message
 
 
+def test_annotations_that_cannot_be_used(check):
+    (annotation,) = COCO['annotations']
+    broken = dict(annotation, bbox=[1, 2, 3])
+    assert 'annotation 1 has bbox=[1, 2, 3]' in check(
+        changed(annotations=[broken])
+    )
+    empty = dict(annotation, area=0)
+    assert 'none of which can be used' in check(changed(annotations=[empty]))
+    # Masks are looked at where they are read, iscrowd in evaluation.
+    assert check(changed(annotations=[annotation])) is None
+    load = [dict(type='LoadAnnotations', with_mask=True)]
+    message = check(changed(annotations=[annotation]), pipeline=load)
+    assert 'annotation 1 has a segmentation that is NoneType' in message
+    annotation = dict(annotation)
+    del annotation['iscrowd']
+    assert check(changed(annotations=[annotation])) is None
+    message = check(changed(annotations=[annotation]), test_mode=True)
+    assert 'annotation 1 has no iscrowd' in message
+
+
 def test_images_that_are_missing(check):
     Path('data/images/1.jpg').unlink()
     message = check()
@@ -139,7 +170,10 @@ def test_images_that_are_missing(check):
         "(val_dataloader.dataset.ann_file) are not in data/images: '1.jpg';"
     )
     assert 'set val_dataloader.dataset.data_prefix.img' in message
-    images = [dict(id=i, file_name=f'gone/{i}.jpg') for i in range(7)]
+    images = [
+        dict(COCO['images'][0], id=i, file_name=f'gone/{i}.jpg')
+        for i in range(7)
+    ]
     message = check(changed(images=images))
     assert '7 of the 7 images' in message
     assert "'gone/4.jpg' and 2 more;" in message
