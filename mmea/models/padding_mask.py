@@ -8,7 +8,10 @@ registered attention layer reads them when the batch comes by::
     registered layer: forward(x) <── current_mask(x) ────┘
 
 The note is bound to the batch it was made for: it is gone as soon as the
-batch is, or the next one comes.
+batch is, or the next one comes. Some models prepare several batches before
+they look at the first (semi-supervised ones: the labelled, the weakly and the
+strongly augmented images); a map then gets a mask only if the number of its
+images tells which of them it is of.
 """
 
 import weakref
@@ -19,8 +22,11 @@ from torch import Tensor
 
 __all__ = ['current_mask', 'note_sizes']
 
-# The batch, weakly, and its images' sizes.
-_note: tuple[weakref.ref[Tensor], list[tuple[int, int]]] | None = None
+Sizes = list[tuple[int, int]]
+# The batches that were noted since a mask was last asked for, weakly, and
+# their images' sizes; None where there is no padding.
+_notes: list[tuple[weakref.ref[Tensor], Sizes | None]] = []
+_asked = False
 
 
 def note_sizes(
@@ -34,12 +40,16 @@ def note_sizes(
             image, at its upper left; the rest is padding. Default: None, all
             of the batch is valid.
     """
-    global _note
+    global _asked
+    if _asked:
+        _notes.clear()
+        _asked = False
+    _notes[:] = [
+        n for n in _notes if n[0]() is not None and n[0]() is not batch
+    ]
     whole = tuple(batch.shape[-2:])
-    if sizes is not None and any(tuple(s[:2]) != whole for s in sizes):
-        _note = weakref.ref(batch), list(sizes)
-    else:
-        _note = None
+    padded = sizes is not None and any(tuple(s[:2]) != whole for s in sizes)
+    _notes.append((weakref.ref(batch), list(sizes) if padded else None))  # type: ignore[arg-type]
 
 
 def current_mask(x: Tensor) -> Tensor | None:
@@ -50,13 +60,20 @@ def current_mask(x: Tensor) -> Tensor | None:
 
     Returns:
         Tensor | None: bool (B, H, W), True where a token's upper left pixel
-        is in the image. None if the batch has no padding, if it has gone, or
-        if x has another number of images.
+        is in the image. None if the batch has no padding, if it has gone, if
+        x has another number of images, or if x may be of several batches.
     """
-    if _note is None:
+    global _asked
+    _asked = True
+    found = [
+        (batch, sizes)
+        for note, sizes in _notes
+        if (batch := note()) is not None and len(batch) == len(x)
+    ]
+    if len(found) != 1:
         return None
-    batch, sizes = _note[0](), _note[1]
-    if batch is None or len(batch) != len(x):
+    ((batch, sizes),) = found
+    if sizes is None:
         return None
     valid = [
         # An index times the stride, compared with a size in pixels.

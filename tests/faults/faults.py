@@ -429,7 +429,7 @@ FAULTS = [
     Fault(
         'mask-of-the-batch-before',
         'mmea.models.padding_mask.note_sizes',
-        '_note = None',
+        '_notes.clear()',
         'pass',
         'tests/models/test_padding_mask.py',
     ),

@@ -94,7 +94,7 @@ RETINANET = dict(
 def scope():
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
-    padding._note = None
+    padding._notes.clear()
 
 
 def randomise(model):

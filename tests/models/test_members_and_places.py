@@ -254,7 +254,7 @@ def place(request):
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    padding._note = None
+    padding._notes.clear()
 
 
 def make(place: Place, attention: dict, training: bool = False) -> nn.Module:

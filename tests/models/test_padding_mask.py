@@ -13,7 +13,7 @@ from mmea.models.padding_mask import current_mask, note_sizes
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    padding._note = None
+    padding._notes.clear()
 
 
 def test_mask_of_every_stride():
@@ -93,5 +93,35 @@ def test_registered_layers_take_the_mask(name):
 
 
 def layer_of_crop(layer, x):
-    padding._note = None
+    padding._notes.clear()
     return layer(x[0:1, :, :, :5])
+
+
+class TestSeveralBatchesBeforeTheFirstForward:
+    """As MultiBranchDataPreprocessor prepares them for SoftTeacher."""
+
+    def test_no_mask_of_another_batch(self):
+        whole, padded = (torch.zeros(2, 3, 64, 64) for _ in range(2))
+        note_sizes(whole)
+        note_sizes(padded, [(64, 64), (32, 64)])
+        assert current_mask(torch.zeros(2, 5, 8, 8)) is None
+        # The next iteration: what was noted before is over.
+        note_sizes(padded, [(64, 64), (32, 64)])
+        mask = current_mask(torch.zeros(2, 5, 8, 8))
+        assert mask.sum((1, 2)).tolist() == [64, 32]
+
+    def test_the_number_of_images_tells(self):
+        two, three = torch.zeros(2, 3, 64, 64), torch.zeros(3, 3, 64, 64)
+        note_sizes(two)
+        note_sizes(three, [(64, 64), (32, 64), (64, 16)])
+        assert current_mask(torch.zeros(2, 5, 8, 8)) is None
+        mask = current_mask(torch.zeros(3, 5, 8, 8))
+        assert mask.sum((1, 2)).tolist() == [64, 32, 16]
+
+    def test_a_batch_that_has_gone_does_not_count(self):
+        gone, batch = torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)
+        note_sizes(gone, [(64, 64), (32, 64)])
+        del gone
+        gc.collect()
+        note_sizes(batch, [(64, 64), (64, 32)])
+        assert current_mask(torch.zeros(2, 5, 8, 8))[1].sum() == 32

@@ -16,7 +16,7 @@ ATTENTION = dict(type='mmea.ExternalAttention2d', num_slots=5)
 def scope():
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
-    padding._note = None
+    padding._notes.clear()
 
 
 def randomise(model):
