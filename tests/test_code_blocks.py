@@ -27,7 +27,7 @@ from mmengine.config import Config
 
 import mmea
 import mmea.cli
-from mmea.registry import HOOKS, MODELS
+from mmea.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
@@ -122,7 +122,11 @@ def check_configs(value, place, seen=None):
     if isinstance(value, dict):
         name = value.get('type')
         if isinstance(name, str) and name.startswith('mmea.'):
-            part = MODELS.get(name) or HOOKS.get(name)
+            part = (
+                MODELS.get(name)
+                or HOOKS.get(name)
+                or WEIGHT_INITIALIZERS.get(name)
+            )
             assert part, f'{place}: {name} is not registered'
             inspect.signature(part).bind_partial(
                 **{k: v for k, v in value.items() if k != 'type'}

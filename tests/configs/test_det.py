@@ -238,7 +238,6 @@ class TestFiles:
         for split in ('train', 'val'):
             assert loaders.pop(f'{split}_dataloader') == {
                 'dataset.backend_args',
-                'dataset.pipeline.0.type',
                 'dataset.pipeline.0.backend_args',
             }
         assert loaders == {'val_evaluator': {'backend_args'}}

@@ -42,6 +42,7 @@ def naive(layer, x):
 
 
 class TestStandAloneStem2d(LayerTester):
+    exports = False
     least = 5
     layer = StandAloneStem2d
     kwargs = dict(in_channels=6, block_size=3, num_mixtures=2, num_heads=2)
