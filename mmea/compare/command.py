@@ -64,6 +64,11 @@ def compare(args: Namespace) -> None:
         UserError: A member or the config is wrong, or a run failed; the
             report then holds the others.
     """
+    if args.no_cost and not args.config:
+        raise UserError(
+            '--no-cost without a config leaves nothing to compare: name a '
+            'config to train, or leave --no-cost out'
+        )
     if not args.members:
         args.members = ([NONE] if args.config else []) + all_members()
     members = {text: parse_member(text) for text in args.members}
@@ -166,7 +171,7 @@ def _make_runs(args: Namespace, members: dict[str, dict | None]) -> list[Run]:
             *(own.get('custom_hooks') or ()),
             dict(type='mmea.PairedRunHook', host=host),
         ]
-        size = _measure(own)
+        size = _measure(own, label)
         runs += [
             Run(label, seed, own, folder, facts, size) for seed in args.seeds
         ]
@@ -198,15 +203,15 @@ def _make_comparable(cfg: Config) -> None:
             metric['classwise'] = True
 
 
-def _measure(cfg: Config) -> dict:
+def _measure(cfg: Config, label: str) -> dict:
     """Count the parameters of a model and what an image takes."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     try:
         model = MODELS.build(cfg.model)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f'cannot build the model of {cfg.filename} with '
-            f'that member: {error.args[0]}'
+            f'cannot build the model of {cfg.filename} with the member '
+            f'{label}: {error.args[0]}'
         ) from error
     loader = copy.deepcopy(cfg.val_dataloader)
     loader.update(batch_size=1, num_workers=0, persistent_workers=False)
@@ -257,6 +262,9 @@ def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
     shown = shown or list(metrics)[:1]
     members = list(dict.fromkeys(row['member'] for row in rows))
     against = args.against or [m for m in (NONE, CONTROL) if m in members]
+    options = ''.join(
+        f', {k}={v}' for k, v in (args.cfg_options or {}).items()
+    )
     name = shown[0]
     plot_accuracy(
         {
@@ -269,7 +277,8 @@ def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
     return [
         '## Accuracy',
         '',
-        f'{Path(args.config).name}{" --demo" if args.demo else ""}. Runs of '
+        f'{Path(args.config).name}{" --demo" if args.demo else ""}{options}. '
+        'Runs of '
         'one seed see the same images in the same order and start from the '
         'same weights, as far as they have them in common. '
         f'{args.jobs} at a time shared the machine.',

@@ -67,6 +67,11 @@ def parse_member(text: str) -> dict | None:
                 f'{argument!r} in the member {text!r} is not KEY=VALUE; write '
                 'such as ExternalAttention2d:num_slots=32'
             )
+        if key in member:
+            raise UserError(
+                f'{key} is what makes {text.partition(":")[0]!r} a member of '
+                'its own; leave it out, or name ExternalAttention2d'
+            )
         member[key] = DictAction._parse_iterable(value)
     if name.removeprefix('mmea.') not in all_members():
         raise UserError(

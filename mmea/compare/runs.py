@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.fileio import load
 
+from mmea.engine.lock import lock_folder
 from mmea.errors import UserError
 
 __all__ = ['Run', 'find_results', 'train_runs']
@@ -79,6 +80,9 @@ class Run:
                 _write(self._facts, json.dumps(facts, indent=1))
 
     def start(self, threads: int, gpu: int | None = None) -> None:
+        # A comparison that was killed may have left its training behind.
+        if self._work_dir.is_dir():
+            lock_folder(self._work_dir, 'training').close()
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         if gpu is not None:
             environment['CUDA_VISIBLE_DEVICES'] = str(gpu)
@@ -132,7 +136,10 @@ class Run:
         metrics = {k: v for k, v in last.items() if k not in other}
         training = [line for line in lines if 'loss' in line]
         if not metrics:  # mmdet leaves them out
-            self._fault = 'the evaluation found nothing to give a number of'
+            self._fault = (
+                'the evaluation gave no metric, as that of a detector which '
+                'finds nothing: train longer'
+            )
             return None
         times = sorted(line['time'] for line in training)
         result = dict(
@@ -196,16 +203,11 @@ def find_results(folder: Path, facts: dict) -> list[dict]:
 
 def check_facts(path: Path, there: dict, facts: dict) -> None:
     """Raise unless a run and this comparison have the same facts."""
-    differ = [
-        f'{key}: {there.get(key)}, now {facts.get(key)}'
-        for key in {**there, **facts}
-        if there.get(key) != facts.get(key)
-    ]
-    if differ:
+    if there != facts:
         raise UserError(
             f'{path.parent} is a run with other versions or data '
-            f'({"; ".join(differ)}); choose another --out, or remove that '
-            'folder'
+            f'({_first_difference(there, facts)}); choose another --out, or '
+            'remove that folder'
         )
 
 
@@ -214,7 +216,7 @@ def _slug(label: str) -> str:
 
 
 def _first_difference(old: Any, new: Any, key: str = '') -> str:
-    """Say where two configs first differ: 'train_cfg.max_iters: 3, now 4'."""
+    """Say where two dicts first differ: 'train_cfg.max_iters: 3, now 4'."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:
             if old.get(name) != new.get(name):

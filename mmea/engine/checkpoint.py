@@ -60,6 +60,8 @@ def load_checkpoint(
     if re.match('https?://', str(filename)):
         return load_checkpoint(download(str(filename)), map_location)
     path = Path(filename).expanduser()
+    if path.is_dir():
+        raise UserError(f'the checkpoint {filename} is a folder; name a file')
     if not path.is_file():
         raise UserError(f'no such checkpoint: {filename}')
     if path.suffix == '.safetensors':

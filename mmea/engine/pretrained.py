@@ -36,6 +36,11 @@ class Pretrained:
     """
 
     def __init__(self, checkpoint: str, source: str | None = None) -> None:
+        if not isinstance(checkpoint, str):
+            raise UserError(
+                'checkpoint of mmea.Pretrained must be a path or an address, '
+                f'got {checkpoint!r}'
+            )
         self.checkpoint, self.source = checkpoint, source
 
     def __call__(self, module: nn.Module) -> None:
@@ -47,6 +52,12 @@ class Pretrained:
                 f'the weights {self.checkpoint} are of another architecture '
                 f'than {type(module).__name__}: {error}'
             ) from error
+        broken = [k for k, v in fitted.state.items() if v.isnan().any()]
+        if broken:
+            raise UserError(
+                f'the weights {self.checkpoint} hold NaN (in {group(broken)})'
+                ': take another file'
+            )
         module.load_state_dict(fitted.state, strict=False)
         text = f'{self.checkpoint}: {len(fitted.state)} entries loaded'
         if fitted.source:

@@ -40,6 +40,7 @@ def test_parse_member():
             'no member .External.: choose among none, control, CATT2d',
         ),
         ('none:num_slots=8', 'no member .none.'),
+        ('control:over_tokens=True', "over_tokens is what makes 'control'"),
         ('ExternalAttention2d:num_slots', 'num_slots.* is not KEY=VALUE'),
     ],
 )

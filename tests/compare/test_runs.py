@@ -136,7 +136,7 @@ def test_a_detector_that_finds_nothing(tmp_path):
     scalars.write_text('\n'.join(map(json.dumps, lines)))
     run._process = type('Ended', (), dict(poll=lambda self: 0))()
     assert run.result is None
-    assert run.error == 'the evaluation found nothing to give a number of'
+    assert 'finds nothing: train longer' in run.error
 
 
 def test_a_folder_belongs_to_one_config(tmp_path):
@@ -145,5 +145,15 @@ def test_a_folder_belongs_to_one_config(tmp_path):
     with pytest.raises(UserError, match=r'config \(model.type: Net, now Not'):
         make_run(tmp_path, model=dict(type='Not'))
     # What has not ended yet neither.
-    with pytest.raises(UserError, match=r"torch.*2.0.*, now .*'2.1'"):
+    with pytest.raises(UserError, match=r'versions.torch: 2.0, now 2.1\)'):
         make_run(tmp_path, facts=dict(FACTS, versions=dict(torch='2.1')))
+
+
+def test_a_training_that_was_left_behind(tmp_path, hold):
+    """By a comparison that was killed: it is named, and not started again."""
+    run = make_run(tmp_path)
+    (run.folder / 'work').mkdir()
+    hold(run.folder / 'work')
+    with pytest.raises(UserError, match='another training works in .*work'):
+        run.start(threads=1)
+    assert not run.log.exists()

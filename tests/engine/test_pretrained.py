@@ -11,6 +11,7 @@ from torch import nn
 from mmea import train
 from mmea.engine import checkpoint as checkpoint_module
 from mmea.engine.checkpoint import download
+from mmea.engine.pretrained import Pretrained
 from mmea.errors import UserError
 
 torchvision = pytest.importorskip('torchvision')
@@ -174,6 +175,16 @@ def test_weights_of_another_architecture(
         net.init_weights()
     assert str(tmp_path / 'x.pth') in str(info.value)
     assert '\n' not in str(info.value)
+
+
+def test_weights_that_are_none(mobilenet, tmp_path):
+    state = mobilenet[0].state_dict()
+    state['features.0.1.bias'] = torch.full((32,), float('nan'))
+    torch.save(state, tmp_path / 'x.pth')
+    with pytest.raises(UserError, match=r'hold NaN \(in conv1.bn.bias\)'):
+        start(backbone('mmseg', tmp_path / 'x.pth', type='MobileNetV2'))
+    with pytest.raises(UserError, match='must be a path or an address, got N'):
+        Pretrained(checkpoint=None)
 
 
 def test_one_block_more_or_less(tmp_path):
