@@ -46,6 +46,15 @@ class SegLabelCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         dataset = runner.train_dataloader.dataset
         classes = dataset.metainfo.get('classes')
+        val = getattr(runner, 'val_loop', None)
+        if val is not None and not val.dataloader.dataset.metainfo.get(
+            'classes'
+        ):
+            raise UserError(
+                'the data set of val_dataloader has no names of classes, which '
+                'its metric needs: set val_dataloader.dataset.metainfo='
+                'dict(classes=(...), palette=[...]), and that of training'
+            )
         if classes is None:
             return
         for name, head in _heads(runner):

@@ -72,6 +72,14 @@ def test_the_head_says_which_id_is_ignored():
         hook.before_train_iter(run, 0, batch(255))
 
 
+def test_a_data_set_without_classes_is_evaluated_in_vain():
+    run = runner(3)
+    nameless = SimpleNamespace(dataset=SimpleNamespace(metainfo={}))
+    run.val_loop = SimpleNamespace(dataloader=nameless)
+    with pytest.raises(UserError, match='no names of classes.*metainfo='):
+        SegLabelCheckHook().before_train(run)
+
+
 def test_number_of_classes_of_every_head():
     hook = SegLabelCheckHook()
     hook.before_train(runner(3))
