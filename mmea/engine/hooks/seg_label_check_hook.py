@@ -51,8 +51,8 @@ class SegLabelCheckHook(Hook):
             'classes'
         ):
             raise UserError(
-                'the data set of val_dataloader has no names of classes, which '
-                'its metric needs: set val_dataloader.dataset.metainfo='
+                'the data set of val_dataloader has no names of classes, '
+                'which its metric needs: set val_dataloader.dataset.metainfo='
                 'dict(classes=(...), palette=[...]), and that of training'
             )
         if classes is None:
