@@ -64,6 +64,7 @@ class TestArchitecture:
             for folder in ('mmea', 'benchmarks')
             for path in (ROOT / folder).rglob('*.py')
             if path.read_text('utf-8').count('\n') > 300
+            and 'results' not in path.parts  # written by a command
         ]
         told = self.TEXT[self.TEXT.index('Files of more than 300 lines') :]
         told = told[: told.index('\n\n')]

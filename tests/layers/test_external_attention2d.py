@@ -153,6 +153,7 @@ class TestDeployed:
 
     kwargs = TestLowRankForm.kwargs
     layer, least = ExternalAttention2d, LayerTester.least
+    exports = LayerTester.exports
     input, make = LayerTester.input, LayerTester.make
     make_random = LayerTester.make_random
     check_sizes = LayerTester.check_sizes
