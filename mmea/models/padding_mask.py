@@ -65,11 +65,11 @@ def current_mask(x: Tensor) -> Tensor | None:
     """
     global _asked
     _asked = True
-    found = [
-        (batch, sizes)
-        for note, sizes in _notes
-        if (batch := note()) is not None and len(batch) == len(x)
-    ]
+    found = []
+    for note, sizes in _notes:
+        batch = note()
+        if batch is not None and len(batch) == len(x):
+            found.append((batch, sizes))
     if len(found) != 1:
         return None
     ((batch, sizes),) = found
