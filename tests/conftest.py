@@ -91,6 +91,18 @@ def unformatted_configs():
         yield
 
 
+@pytest.fixture(autouse=True, scope='session')
+def cache_of_its_own(tmp_path_factory):
+    """What is remembered of data sets of tests is not the user's."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path('~/.cache').expanduser()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            'TORCH_HOME', os.environ.get('TORCH_HOME', f'{cache}/torch')
+        )
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_scope_of_another_test():
     """A default scope outlives the test that sets it."""

@@ -77,6 +77,12 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
         default='none',
         help='who started the processes (default: none, one process)',
     )
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='do not look at the data before the start (once they are '
+        'found good, that is done quickly)',
+    )
     # torch's older launcher passes it; torchrun sets the environment.
     parser.add_argument(
         '--local_rank',

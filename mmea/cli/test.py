@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         _write_predictions(cfg, args.out)
     if args.show_dir:
         _draw_predictions(cfg, args.show_dir)
-    preflight(cfg, 'test_dataloader')
+    preflight(cfg, 'test_dataloader', check=not args.no_check)
     runner = build_runner(cfg, 'test_dataloader')
     check_checkpoint(runner.model, cfg.load_from, partial=False)
     run(runner, runner.test)

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         _use_amp(cfg)
     resolve_resume(cfg, args.resume)
     loaders = 'train_dataloader', 'val_dataloader'
-    preflight(cfg, *loaders)
+    preflight(cfg, *loaders, check=not args.no_check)
     held: AbstractContextManager = nullcontext()
     if is_main_process():
         held = lock_folder(cfg.work_dir, 'training')

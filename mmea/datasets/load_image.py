@@ -5,16 +5,14 @@ import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
-from PIL import Image
 
 from mmea.errors import UserError
 from mmea.registry import TRANSFORMS
 
+from .image_head import read_head
 from .tiff import has_many_bands, is_tiff, read_tiff
 
 __all__ = ['LoadImage']
-
-ORIENTATION = 274  # number of the tag
 
 #: What brings an image of an orientation upright; 6 and 8 undo each other,
 #: the others themselves.
@@ -87,7 +85,8 @@ class LoadImage(LoadImageFromFile):
 
     def _read(self, results: dict) -> np.ndarray:
         content = self._fetch(results['img_path'])
-        tag = _orientation(content)
+        head = read_head(io.BytesIO(content))
+        tag = head and head.orientation
         if tag is not None:
             how = self.exif or self._fitting(content, tag, results)
             if how is not None:
@@ -130,10 +129,10 @@ class LoadImage(LoadImageFromFile):
         if path is None:
             return None
         try:
-            with Image.open(io.BytesIO(self._fetch(path))) as label:
-                return label.size[::-1]
-        except OSError:  # not there, or nothing that has a size
+            head = read_head(io.BytesIO(self._fetch(path)))
+        except OSError:  # not there, which its own loader says
             return None
+        return head and head.size
 
     def _decode_as_stored(self, content: bytes, tag: int) -> np.ndarray:
         flag = self.color_type
@@ -171,16 +170,6 @@ class LoadImage(LoadImageFromFile):
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, exif={self.exif!r})'
-
-
-def _orientation(content: bytes) -> int | None:
-    """Read the EXIF orientation, None if the image is upright."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            tag = image.getexif().get(ORIENTATION)
-    except (OSError, ValueError, SyntaxError):
-        return None  # what cannot be read, the decoder says
-    return tag if tag in TURNS else None
 
 
 def _first_line(error: Exception) -> str:

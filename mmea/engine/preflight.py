@@ -3,7 +3,9 @@
 import importlib
 import os
 import tempfile
+from collections.abc import Callable
 from difflib import get_close_matches
+from typing import Any
 
 import mmengine.dist as dist
 import torch
@@ -17,12 +19,13 @@ from mmea.errors import EXTRAS, UserError
 __all__ = ['check_packages', 'preflight', 'prepare_data']
 
 
-def preflight(cfg: Config, *loaders: str) -> None:
+def preflight(cfg: Config, *loaders: str, check: bool = True) -> None:
     """Check packages, work dir and data; join the other processes.
 
     Args:
         cfg (Config): As :func:`mmea.engine.config.load_config` gives it.
         loaders (str): Keys of the data loaders that will be used.
+        check (bool): Whether to look at the data. Default: True.
 
     Raises:
         UserError: A package, the data or the work dir is not there, or the
@@ -33,7 +36,7 @@ def preflight(cfg: Config, *loaders: str) -> None:
     _check_interval(cfg)
     _check_optimizer(cfg)
     _init_distributed(cfg)
-    prepare_data(cfg, *loaders)
+    prepare_data(cfg, *loaders, check=check)
 
 
 def check_packages(cfg: Config) -> None:
@@ -71,21 +74,39 @@ def check_packages(cfg: Config) -> None:
         ) from error
 
 
-def prepare_data(cfg: Config, *loaders: str) -> None:
+def prepare_data(cfg: Config, *loaders: str, check: bool = True) -> None:
     """Render the demo's scenes, if the config is a demo's; check the data.
 
     Args:
         cfg (Config): The whole config.
         loaders (str): Keys of data loaders; those that the config lacks are
             passed over.
+        check (bool): Whether to look at the data. Default: True.
 
     Raises:
         UserError: The data is not there, or not as the config describes it.
     """
-    _write_demo_scenes(cfg)
-    for loader in filter(cfg.get, loaders):
+    _in_main_process(_write_demo_scenes, cfg)
+    used = [loader for loader in loaders if cfg.get(loader)]
+    for loader in used:
         use_labels_if_any(cfg, loader)
-        check_data(cfg, loader)
+    if check:
+        for loader in used:
+            _in_main_process(check_data, cfg, loader)
+
+
+def _in_main_process(function: Callable[..., None], *args: Any) -> None:
+    """Call a function in one process, and raise its UserError in all."""
+    caught = None
+    if dist.is_main_process():
+        try:
+            function(*args)
+        except UserError as error:
+            caught = error
+    message = [caught and str(caught)]
+    dist.broadcast_object_list(message)
+    if message[0]:
+        raise caught or UserError(message[0])
 
 
 def _check_work_dir(work_dir: str) -> None:
@@ -155,13 +176,11 @@ def _write_demo_scenes(cfg: Config) -> None:
         return
     from mmea.demo import write_demo
 
-    if dist.is_main_process():
-        root = cfg.train_dataloader.dataset.data_root
-        try:
-            write_demo(out_dir=root, **scenes)
-        except (OSError, TypeError, ValueError) as error:
-            raise UserError(
-                f'cannot render the demo scenes (demo_scenes, '
-                f'train_dataloader.dataset.data_root): {error}'
-            ) from error
-    dist.barrier()
+    root = cfg.train_dataloader.dataset.data_root
+    try:
+        write_demo(out_dir=root, **scenes)
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f'cannot render the demo scenes (demo_scenes, '
+            f'train_dataloader.dataset.data_root): {error}'
+        ) from error

@@ -134,13 +134,16 @@ def test_label_outside_the_classes(fails, project):
 )
 def test_broken_file(fails, project, path, words, workers):
     (project / 'data' / path).write_bytes(b'no picture')
-    message = fails('--cfg-options', f'train_dataloader.num_workers={workers}')
-    assert f'{words} data/{path}' in message
+    assert f"cannot be decoded: 'data/{path}'" in fails()
+    options = '--cfg-options', f'train_dataloader.num_workers={workers}'
+    assert f'{words} data/{path}' in fails('--no-check', *options)
 
 
 def test_missing_label_image(fails, project):
     (project / 'data/annotations/training/1.png').unlink()
-    assert 'label image not found: data/annotations' in fails()
+    assert "are not there: 'data/annotations/training/1.png'" in fails()
+    message = fails('--no-check')
+    assert 'label image not found: data/annotations' in message
 
 
 def test_label_image_of_another_size(fails, project):
@@ -149,4 +152,7 @@ def test_label_image_of_another_size(fails, project):
 
     path = project / 'data/annotations/training/1.png'
     cv2.imwrite(str(path), np.ones((32, 47), np.uint8))
-    assert 'is (32, 47), its image (32, 48)' in fails()
+    assert f'1.jpg is (32, 48), {path} (32, 47)' in fails().replace(
+        'data/ann', f'{project}/data/ann'
+    )
+    assert 'is (32, 47), its image (32, 48)' in fails('--no-check')

@@ -778,6 +778,27 @@ FAULTS = [
         'tests/engine/data_checks/test_coco.py',
     ),
     Fault(
+        'broken-image-found-in-the-epoch',
+        'mmea.engine.data_checks.images._check_heads',
+        'if not cv2.haveImageReader(image):',
+        'if cv2.haveImageReader(image):',
+        'tests/engine/data_checks/test_segmentation.py',
+    ),
+    Fault(
+        'changed-files-taken-for-good',
+        'mmea.engine.data_checks.images._cache_file',
+        ' {stat.st_size} {stat.st_mtime_ns}',
+        '',
+        'tests/engine/data_checks/test_segmentation.py',
+    ),
+    Fault(
+        'orientation-that-fits-both-ways-taken',
+        'mmea.engine.data_checks.images._check_heads',
+        'elif head.orientation and fits == 2:',
+        'elif head.orientation and fits == 3:',
+        'tests/engine/data_checks/test_segmentation.py',
+    ),
+    Fault(
         'box-of-nan-evaluated',
         'mmea.engine.data_checks.coco_annotations._is_number',
         'and math.isfinite(value)',

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmea.errors import UserError
 
-from . import classification, coco
+from . import classification, coco, segmentation
 from .files import (
     check_folder,
     class_names,
@@ -19,12 +19,13 @@ from .files import (
     data_parts,
     data_root_hint,
 )
+from .images import check_images
 
 __all__ = ['check_data', 'check_heads', 'has_labels', 'use_labels_if_any']
 
 #: A new kind has the same four names: ``find_class``, ``check``,
 #: ``count_classes`` and ``HEADS``.
-KINDS = (coco, classification)
+KINDS = (coco, classification, segmentation)
 
 #: Where data sets of mmseg and mmdet have label images.
 LABEL_FOLDERS = ('data_prefix.seg_map_path', 'data_prefix.seg')
@@ -33,9 +34,10 @@ LABEL_FOLDERS = ('data_prefix.seg_map_path', 'data_prefix.seg')
 def check_data(cfg: Config, loader: str) -> None:
     """Raise if the data of a loader are not there or do not fit together.
 
-    Folders and annotation files are looked for; of the data sets that mmdet
-    reads as COCO files, and of those that mmpretrain reads as a list or as
-    folders of classes, these are read too.
+    Folders and annotation files are looked for. Those of mmseg's data sets,
+    of those that mmdet reads as COCO files, and of those that mmpretrain
+    reads as a list or as folders of classes, are read too, with the head of
+    each image.
 
     Args:
         cfg (Config): The whole config.
@@ -55,7 +57,8 @@ def check_data(cfg: Config, loader: str) -> None:
             cls = kind.find_class(cfg, dataset)
             if cls:
                 classes = class_names(cls, dataset, key)
-                kind.check(dataset, key, classes, labelled)
+                samples = kind.check(cls, dataset, key, classes, labelled)
+                check_images(samples, dataset, key)
     for key, metric in _metrics(cfg, loader):
         path = metric.get('ann_file')
         if path and not metric.get('backend_args') and not Path(path).exists():

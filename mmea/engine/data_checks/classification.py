@@ -16,9 +16,10 @@ from .files import (
     check_folder,
     data_root_hint,
     missing_files,
-    reading_class,
+    reading_type,
     shorten,
 )
+from .images import Sample
 
 __all__ = ['HEADS', 'check', 'count_classes', 'find_class']
 
@@ -34,20 +35,28 @@ def find_class(cfg: Config, dataset: ConfigDict) -> type | None:
 
     ImageNet and ImageNet21k do.
     """
-    return reading_class(cfg, dataset, 'mmpretrain', 'CustomDataset')
+    return reading_type(cfg, dataset, 'mmpretrain', 'CustomDataset')
 
 
 def check(
-    dataset: ConfigDict, key: str, classes: tuple[str, ...], labelled: bool
-) -> None:
+    cls: type,
+    dataset: ConfigDict,
+    key: str,
+    classes: tuple[str, ...],
+    labelled: bool,
+) -> list[Sample]:
     """Raise if the images of a data set or their classes do not fit.
 
     Args:
-        dataset (ConfigDict): Of a class that :func:`find_class` knows.
+        cls (type): That of :func:`find_class`.
+        dataset (ConfigDict): Its config.
         key (str): Its place in the config.
         classes (tuple[str, ...]): Names of the classes; empty if the
             folders give them.
         labelled (bool): Whether the images' classes must be known.
+
+    Returns:
+        list[Sample]: The images that a list or the folders hold.
 
     Raises:
         UserError: A folder is missing or empty, folders and classes differ,
@@ -62,9 +71,12 @@ def check(
     split = dataset.get('split')
     labelled &= dataset.get('with_label', True) and split != 'test'
     if path:
-        _check_list(path, folder, key, classes, labelled)
+        images = _check_list(path, folder, key, classes, labelled)
     elif labelled:
-        _check_folders(dataset, folder, where, key, classes)
+        images = _check_folders(dataset, folder, where, key, classes)
+    else:
+        images = []
+    return [Sample(image) for image in images]
 
 
 def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
@@ -111,7 +123,7 @@ def _check_list(
     key: str,
     classes: tuple[str, ...],
     labelled: bool,
-) -> None:
+) -> list[str]:
     where = f'the annotation file {path}'
     lines = path.read_text(encoding='utf-8').splitlines()
     if not lines:
@@ -141,6 +153,7 @@ def _check_list(
             f'in {folder}: {shorten(missing)}; add them, take them out of the '
             f'file, or set {key}.data_root'
         )
+    return [os.path.join(folder, image) for image in images]
 
 
 def _check_folders(
@@ -149,7 +162,7 @@ def _check_folders(
     where: str,
     key: str,
     classes: tuple[str, ...],
-) -> None:
+) -> list[str]:
     names = _subfolders(dataset)
     way_out = 'sort the images into one folder for each class' + (
         f', or list them with their classes in '
@@ -173,12 +186,15 @@ def _check_folders(
             f'as {shorten(names, 20)}'
         )
     extensions = tuple(dataset.get('extensions') or EXTENSIONS)
-    if not any(
-        file.lower().endswith(extensions)
-        for _, _, files in os.walk(folder)
+    images = [
+        os.path.join(parent, file)
+        for parent, _, files in os.walk(folder)
         for file in files
-    ):
+        if file.lower().endswith(extensions)
+    ]
+    if not images:
         raise UserError(
             f'{where} holds no images ({", ".join(extensions)}); '
             f'{data_root_hint(dataset, key)}'
         )
+    return images

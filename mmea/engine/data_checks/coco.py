@@ -1,6 +1,7 @@
 """COCO annotation files, as mmdet's CocoDataset reads them."""
 
 import json
+import os
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -8,7 +9,8 @@ from mmengine.config import Config, ConfigDict
 from mmea.errors import UserError
 
 from .coco_annotations import check_annotations
-from .files import missing_files, reading_class, shorten
+from .files import missing_files, reading_type, shorten
+from .images import Sample
 
 __all__ = ['HEADS', 'check', 'count_classes', 'find_class']
 
@@ -21,7 +23,7 @@ def find_class(cfg: Config, dataset: ConfigDict) -> type | None:
 
     LVIS and others derive from it and read files of their own kind.
     """
-    return reading_class(cfg, dataset, 'mmdet', 'CocoDataset')
+    return reading_type(cfg, dataset, 'mmdet', 'CocoDataset')
 
 
 def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
@@ -33,15 +35,23 @@ def count_classes(dataset: ConfigDict, classes: tuple[str, ...]) -> int | None:
 
 
 def check(
-    dataset: ConfigDict, key: str, classes: tuple[str, ...], labelled: bool
-) -> None:
+    cls: type,
+    dataset: ConfigDict,
+    key: str,
+    classes: tuple[str, ...],
+    labelled: bool,
+) -> list[Sample]:
     """Raise if a data set's annotation file and images do not fit.
 
     Args:
-        dataset (ConfigDict): Of a class that :func:`find_class` knows.
+        cls (type): That of :func:`find_class`.
+        dataset (ConfigDict): Its config.
         key (str): Its place in the config.
         classes (tuple[str, ...]): Names of the classes.
         labelled (bool): Whether there must be annotations.
+
+    Returns:
+        list[Sample]: The images of the file.
 
     Raises:
         UserError: The file is not in COCO format, holds no images or no
@@ -51,7 +61,7 @@ def check(
             that are not there.
     """
     if not dataset.get('ann_file'):
-        return
+        return []
     path = Path(dataset.get('data_root') or '', dataset['ann_file'])
     where = f'the annotation file {path} ({key}.ann_file)'
     try:
@@ -107,6 +117,13 @@ def check(
             f'in {folder}: {shorten(missing)}; add them, take them out of the '
             f'file, or set {key}.data_prefix.img'
         )
+    return [
+        Sample(
+            os.path.join(folder, image['file_name']),
+            size=(image['height'], image['width']) if labelled else None,
+        )
+        for image in content['images']
+    ]
 
 
 def _reads_masks(dataset: ConfigDict) -> bool:

@@ -17,22 +17,22 @@ __all__ = [
     'data_parts',
     'data_root_hint',
     'missing_files',
-    'reading_class',
+    'find_type',
+    'reading_type',
     'shorten',
 ]
 
 
-def reading_class(
+def find_type(
     cfg: Config, dataset: ConfigDict, scope: str, base: str
 ) -> type | None:
-    """Find the class of a data set that reads files as a class of the stack.
+    """Find the class of a data set, if it derives from one of the stack.
 
     Args:
         cfg (Config): The whole config.
         dataset (ConfigDict): Of one data set.
         scope (str): Package that the config must be for.
-        base (str): Name of a class of ``{scope}.datasets``; a class that reads
-            in another way is none of it, derived or not.
+        base (str): Name of a class of ``{scope}.datasets``.
     """
     if cfg.get('default_scope') != scope:
         return None
@@ -40,8 +40,23 @@ def reading_class(
     if isinstance(cls, str):
         cls = import_module(f'{scope}.registry').DATASETS.get(cls)
     wanted = getattr(import_module(f'{scope}.datasets'), base)
-    reads = getattr(cls, 'load_data_list', None)
-    return cls if reads is wanted.load_data_list else None
+    return cls if isinstance(cls, type) and issubclass(cls, wanted) else None
+
+
+def reading_type(
+    cfg: Config, dataset: ConfigDict, scope: str, base: str
+) -> type | None:
+    """Find the class of a data set that reads files as one of the stack does.
+
+    Args:
+        cfg, dataset, scope, base: As for :func:`find_type`; a class that
+            reads in another way is none of it, though it may derive from it.
+    """
+    cls: Any = find_type(cfg, dataset, scope, base)
+    if cls is None:
+        return None
+    wanted = getattr(import_module(f'{scope}.datasets'), base)
+    return cls if cls.load_data_list is wanted.load_data_list else None
 
 
 def check_folder(

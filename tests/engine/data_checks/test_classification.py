@@ -175,3 +175,11 @@ def test_number_of_classes(check):
     custom = dict(type='CustomDataset', split=None, data_root='data/train')
     message = check(model=Counting(head=3), metainfo=None, **custom)
     assert 'the data set has 2 classes' in message
+
+
+def test_images_that_cannot_be_decoded(check):
+    pipeline = [dict(type='LoadImageFromFile')]
+    words = "holds 3 files that cannot be decoded: 'data/train/cat/0.jpg'"
+    assert words in check(listed=LIST, pipeline=pipeline)
+    Path('data/meta/train.txt').unlink()
+    assert 'holds 3 files that cannot be decoded' in check(pipeline=pipeline)

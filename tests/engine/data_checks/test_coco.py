@@ -4,6 +4,8 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 from torch import nn
@@ -211,3 +213,16 @@ def test_heads_without_classes_of_their_own(check):
         check_heads(model, cfg, 'val_dataloader')
     model.mask_head.class_agnostic = True
     check_heads(model, cfg, 'val_dataloader')
+
+
+def test_head_of_each_image(check):
+    pipeline = [dict(type='LoadImageFromFile')]
+    for i in range(3):
+        cv2.imwrite(f'data/images/{i}.jpg', np.zeros((20, 30, 3), np.uint8))
+    assert check(pipeline=pipeline) is None
+    cv2.imwrite('data/images/1.jpg', np.zeros((30, 20, 3), np.uint8))
+    words = '1.jpg is (30, 20), its annotations (20, 30)'
+    assert words in check(pipeline=pipeline)
+    Path('data/images/2.jpg').write_bytes(b'no picture')
+    words = "cannot be decoded: 'data/images/2.jpg'"
+    assert words in check(pipeline=pipeline)
