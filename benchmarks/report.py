@@ -11,6 +11,7 @@ from mmea.compare.report import (
     times_faster,
     write_csv,
 )
+from mmea.files import write_text
 
 from . import blocks, multihead
 
@@ -70,7 +71,7 @@ def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
     for part, own in by_part.items():
         text += table(own, *TABLES[part])
     path = folder / 'README.md'
-    path.write_text('\n'.join(text).rstrip() + '\n', encoding='utf-8')
+    write_text(path, '\n'.join(text))
     return folder
 
 

@@ -35,7 +35,8 @@ pipeline = [dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
             dict(type='PackSegInputs')]
 test_pipeline = pipeline
-data = dict(dataset=dict(data_root='data', pipeline=pipeline),
+data = dict(dataset=dict(data_root='data', pipeline=pipeline,
+                         metainfo=dict(things=range(2))),
             num_workers=0, persistent_workers=False)
 train_dataloader = dict(batch_size=4, sampler=dict(shuffle=False), **data)
 val_dataloader = data

@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -16,6 +17,7 @@ from mmea.engine.checkpoint import load_checkpoint
 from mmea.train import main
 
 from .conftest import free_port
+from .killer import KILLER
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +51,36 @@ def test_resume_equals_an_uninterrupted_run(train):
     assert_same_weights(weights('work/iter_4.pth'), want)
     train('--work-dir', 'other', '--resume', 'copy/iter_2.pth')
     assert_same_weights(weights('other/iter_4.pth'), want)
+
+
+@pytest.mark.slow
+def test_ten_kills(train, run_apart):
+    """Five before an iteration, five half-way through a checkpoint."""
+    Path('killer.py').write_text(KILLER)
+    Path('killed.py').write_text(
+        "_base_ = './tiny.py'\n"
+        "custom_imports = dict(imports=['killer'])\n"
+        "custom_hooks = [dict(type='Killer')]\n"
+        'train_dataloader = dict(sampler=dict(shuffle=True))\n'
+        'train_cfg = dict(max_iters=24)\n'
+    )
+
+    def start(folder, *options):
+        args = 'killed.py', '--work-dir', folder, '--resume', '--cfg-options'
+        return run_apart(main, *args, 'randomness.seed=0', *options)
+
+    for saved in range(4, 24, 4):
+        options = f'custom_hooks.0.iteration={saved + 1}'
+        assert start('work', options) == [-signal.SIGKILL]
+        file = f'iter_{saved + 2}.pth'
+        options = f'custom_hooks.0.saving={file}'
+        assert start('work', options) == [-signal.SIGKILL]
+        assert Path('work', file).exists()
+    assert start('work') == start('straight') == [0]
+    got, want = weights('work/iter_24.pth'), weights('straight/iter_24.pth')
+    assert got.keys() == want.keys()
+    for name in got:
+        assert torch.equal(got[name], want[name]), name
 
 
 def test_resume_into_another_net_is_refused(train):

@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     import torch
 
     from mmea.engine.checkpoint import load_checkpoint
+    from mmea.files import whole
 
     out = Path(args.out)
     if out.exists() and out.resolve() == Path(args.checkpoint).resolve():
@@ -52,8 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     if not state:
         raise UserError(f'{args.checkpoint} holds no weights')
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(state_dict=state, meta=old.get('meta', {})), out)
+        with whole(out) as part:
+            torch.save(dict(state_dict=state, meta=old.get('meta', {})), part)
     except (OSError, RuntimeError) as error:
         reason = str(error).partition('\n')[0]
         raise UserError(f'cannot write {out}: {reason}') from error

@@ -1,5 +1,6 @@
 """``mmea test CONFIG CHECKPOINT``: evaluate a model."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
+    from mmengine.dist import is_main_process
+
     from mmea.engine.checkpoint import (
         check_checkpoint,
         find_checkpoint,
@@ -48,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     from mmea.engine.preflight import preflight
     from mmea.engine.runner import build_runner, run
+    from mmea.files import whole
 
     use_safe_loading()
     cfg = load_config(args)
@@ -64,9 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.show_dir:
         _draw_predictions(cfg, args.show_dir)
     preflight(cfg, 'test_dataloader', check=not args.no_check)
-    runner = build_runner(cfg, 'test_dataloader')
-    check_checkpoint(runner.model, cfg.load_from, partial=False)
-    run(runner, runner.test)
+    with ExitStack() as stack:
+        if args.out and cfg.default_scope in DUMPS and is_main_process():
+            part = stack.enter_context(whole(args.out))
+            cfg.test_evaluator[-1].out_file_path = str(part)
+        runner = build_runner(cfg, 'test_dataloader')
+        check_checkpoint(runner.model, cfg.load_from, partial=False)
+        run(runner, runner.test)
 
 
 def _use_tta(cfg: 'Config') -> None:

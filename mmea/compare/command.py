@@ -34,6 +34,7 @@ from mmea.engine.data_checks import fingerprint
 from mmea.engine.lock import lock_folder
 from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
+from mmea.files import write_text
 from mmea.profiling import MODES, count_macs, count_parameters
 
 __all__ = ['compare']
@@ -89,7 +90,7 @@ def compare(args: Namespace) -> None:
             failed = _train(args, runs)
             text += _compare_accuracy(args, runs)
     path = args.out / 'README.md'
-    path.write_text('\n'.join(text).rstrip() + '\n', encoding='utf-8')
+    write_text(path, '\n'.join(text))
     print('\n'.join(text))
     print(f'Report: {path}')
     if failed:

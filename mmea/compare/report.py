@@ -15,6 +15,7 @@ from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from mmea.files import whole  # noqa: E402
 from mmea.profiling import MODES  # noqa: E402
 
 __all__ = [
@@ -41,7 +42,10 @@ def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
 
 def write_csv(rows: list[dict], path: Path) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(path, 'w', newline='', encoding='utf-8') as file:
+    with (
+        whole(path) as part,
+        open(part, 'w', newline='', encoding='utf-8') as file,
+    ):
         writer = csv.DictWriter(file, columns, lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
@@ -176,5 +180,6 @@ def plot_costs(rows: list[dict], path: Path) -> None:
 
 def save_figure(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout()
-    figure.savefig(path, dpi=90)
+    with whole(path) as part:
+        figure.savefig(part, dpi=90)
     plt.close(figure)

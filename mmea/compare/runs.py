@@ -14,6 +14,7 @@ from mmengine.fileio import load
 
 from mmea.engine.lock import lock_folder
 from mmea.errors import UserError
+from mmea.files import write_text
 
 __all__ = ['Run', 'find_results', 'train_runs']
 
@@ -71,13 +72,13 @@ class Run:
                     '--out, or remove that folder'
                 )
         else:
-            _write(self._config, text)
+            write_text(self._config, text)
         # Of a run that has ended, its result says so.
         if not self._result.is_file():
             if self._facts.is_file():
                 check_facts(self._facts, load(self._facts), facts)
             else:
-                _write(self._facts, json.dumps(facts, indent=1))
+                write_text(self._facts, json.dumps(facts, indent=1))
 
     def start(self, threads: int, gpu: int | None = None) -> None:
         # A comparison that was killed may have left its training behind.
@@ -154,7 +155,7 @@ class Run:
             **self.size,
             facts=self.facts,
         )
-        _write(self._result, json.dumps(result, indent=1))
+        write_text(self._result, json.dumps(result, indent=1))
         return result
 
     @property
@@ -223,13 +224,6 @@ def _first_difference(old: Any, new: Any, key: str = '') -> str:
                 path = f'{key}.{name}' if key else name
                 return _first_difference(old.get(name), new.get(name), path)
     return f'{key}: {old}, now {new}'
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_suffix('.part')
-    part.write_text(text.rstrip('\n') + '\n', encoding='utf-8')
-    part.replace(path)
 
 
 def train_runs(

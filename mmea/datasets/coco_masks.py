@@ -9,6 +9,8 @@ from mmengine.utils import track_iter_progress
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from mmea.files import whole, write_text
+
 __all__ = ['coco_to_masks', 'fill_polygon']
 
 # Annotation tools often end a polygon a little outside of the picture.
@@ -234,16 +236,11 @@ def coco_to_masks(
         ]
         for mask, label in sorted(drawn, key=lambda item: -item[0].sum()):
             picture[mask] = label
-        path = Path(out_dir, targets[number])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        with whole(Path(out_dir, targets[number])) as path:
+            Image.fromarray(picture).save(path)
     if list_file is not None:
-        path = Path(list_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = (
-            f'{Path(name).with_suffix("")}\n' for name in targets.values()
-        )
-        path.write_text(''.join(lines))
+        lines = (str(Path(name).with_suffix('')) for name in targets.values())
+        write_text(list_file, '\n'.join(lines))
     names = {
         category['id']: category['name'] for category in coco['categories']
     }

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from mmea import safe_loading
@@ -258,7 +257,9 @@ def find_checkpoint(work_dir: str) -> str | None:
     Returns:
         str | None: Path of the checkpoint, None if there is none.
     """
-    named = find_latest_checkpoint(work_dir)
+    named = None
+    if (last := Path(work_dir, 'last_checkpoint')).is_file():
+        named = last.read_text(errors='replace').strip()
     if named and _is_complete(Path(named)):
         return named
     others = [
@@ -278,15 +279,15 @@ def find_checkpoint(work_dir: str) -> str | None:
 
 
 def _is_complete(path: Path) -> bool:
-    # A strategy such as DeepSpeed's makes a folder.
-    if path.is_dir():
-        return True
     try:
+        # A strategy such as DeepSpeed's makes a folder.
+        if path.is_dir():
+            return True
         # torch writes a zip archive, whose directory comes last, and a sum of
         # each entry, by which a block that never reached the disk shows.
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 

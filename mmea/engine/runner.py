@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mmea.engine.data_checks import check_heads
 from mmea.engine.guarded_loaders import guard_loaders
-from mmea.engine.hooks import FiniteLossHook
+from mmea.engine.hooks import FiniteLossHook, PlainMetaHook
 from mmea.errors import UserError, in_one_line
 
 __all__ = ['build_runner', 'run']
@@ -23,8 +23,8 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     """Build the Runner of a config that has passed the preflight.
 
     Its pipelines get mmea's loaders; see :mod:`mmea.engine.guarded_loaders`.
-    A training gets a :class:`~mmea.engine.hooks.FiniteLossHook`, if it has
-    none.
+    A training gets a :class:`~mmea.engine.hooks.FiniteLossHook` and a
+    :class:`~mmea.engine.hooks.PlainMetaHook`, if it has none.
 
     Args:
         cfg (Config): As :func:`mmea.engine.config.load_config` gives it.
@@ -45,8 +45,9 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     with in_one_line(f'cannot build what {cfg.filename} describes'):
         runner = build(cfg)
     guard_loaders(runner, cfg)
-    if not any(isinstance(hook, FiniteLossHook) for hook in runner.hooks):
-        runner.register_hook(FiniteLossHook())
+    for guard in (FiniteLossHook, PlainMetaHook):
+        if not any(isinstance(hook, guard) for hook in runner.hooks):
+            runner.register_hook(guard())
     for loader in filter(cfg.get, loaders):
         check_heads(runner.model, cfg, loader)
     return runner

@@ -240,6 +240,8 @@ def test_find_checkpoint(tmp_path, capsys):
     assert f'({half}): taking {newer}' in capsys.readouterr().out
     last.write_text('')  # killed while the name was written
     assert find_checkpoint(tmp_path) == newer
+    last.write_bytes(b'\xff\0\xfe')  # a block that never reached the disk
+    assert find_checkpoint(tmp_path) == newer
     last.write_text(older)
     assert find_checkpoint(tmp_path) == older
     last.write_text(save('iter_35.pth', 6))

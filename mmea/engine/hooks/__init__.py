@@ -2,6 +2,7 @@ from .cls_picture_hook import ClsPictureHook
 from .det_picture_hook import DetPictureHook
 from .finite_loss_hook import FiniteLossHook
 from .paired_run_hook import PairedRunHook
+from .plain_meta_hook import PlainMetaHook
 from .seg_label_check_hook import SegLabelCheckHook
 from .seg_picture_hook import SegPictureHook
 
@@ -10,6 +11,7 @@ __all__ = [
     'DetPictureHook',
     'FiniteLossHook',
     'PairedRunHook',
+    'PlainMetaHook',
     'SegLabelCheckHook',
     'SegPictureHook',
 ]

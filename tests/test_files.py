@@ -1,0 +1,21 @@
+import pytest
+
+from mmea.files import whole, write_text
+
+
+def test_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'new' / 'x.csv'
+    with whole(path) as part:
+        assert part.parent == path.parent and part.suffix == '.csv'
+        part.write_text('1')
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt), whole(path) as part:
+        part.write_text('half')
+        raise KeyboardInterrupt
+    assert path.read_text() == '1'
+    assert [p.name for p in path.parent.iterdir()] == ['x.csv']
+
+
+def test_text_ends_with_its_last_line(tmp_path):
+    write_text(tmp_path / 'x', 'ä\n\n\n')
+    assert (tmp_path / 'x').read_bytes() == 'ä\n'.encode()
