@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_int, check_positive
+
 __all__ = ['find_environments']
 
 PENALTY_WEIGHT = 1e6  # of the IRM penalty beside the risk
@@ -42,11 +44,27 @@ def find_environments(
     Returns:
         Tensor: int64 (N,), environments from 0. One of them may be empty.
 
+    Raises:
+        ValueError: A number is no positive int, or features and labels have
+            other shapes or types.
+
     Source: arXiv:2108.08782; both steps, the optimisers (SGD with momentum
     0.9, rates 0.01 and 0.1 with steps at 20 and 40), the weight of the
     penalty and the scale (the first loss is -50) from the authors' code.
     There the images are augmented anew each time.
     """
+    check_positive(num_envs=num_envs, epochs=epochs, batch_size=batch_size)
+    check_int(0, seed=seed)
+    if features.ndim != 2 or not features.is_floating_point():
+        raise ValueError(
+            'features must be floating, (N, C), got '
+            f'{features.dtype} {tuple(features.shape)}'
+        )
+    if labels.dtype != torch.int64 or labels.shape != features.shape[:1]:
+        raise ValueError(
+            f'labels must be int64, ({len(features)},), one for each of the '
+            f'features, got {labels.dtype} {tuple(labels.shape)}'
+        )
     generator = torch.Generator(features.device).manual_seed(seed)
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     with torch.enable_grad():

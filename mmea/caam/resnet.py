@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmea.layers._checks import (
     check_choice,
+    check_config,
     check_flags,
     check_indices,
     check_int,
@@ -88,6 +89,7 @@ class CaaMResNet(BaseModule):
         check_positive(in_channels=in_channels, base_channels=base_channels)
         check_int(0, split_stage=split_stage)
         check_flags(multi=multi, norm_eval=norm_eval)
+        check_config(gate=gate, norm_cfg=norm_cfg)
         out_indices = check_indices(out_indices)
         self.out_indices = sorted(set(out_indices))
         if (

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmea.layers._checks import (
+    check_choice,
     check_flags,
     check_int,
     check_multiple,
@@ -95,6 +96,7 @@ class CaaMT2TViT(DynamicBackbone):
         check_multiple(dict(num_heads=num_heads), embed_dims=embed_dims)
         check_int(0, causal_layers=causal_layers)
         check_flags(multi=multi)
+        check_choice('out_type', out_type, self.OUT_TYPES)
         check_rates(drop_path_rate=drop_path_rate)
         least = 1 if multi else 0
         if not least <= causal_layers <= num_layers:

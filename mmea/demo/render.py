@@ -11,6 +11,7 @@ What is on them is in :mod:`mmea.demo.shapes`.
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import cv2
@@ -144,7 +145,7 @@ class Scene:
 def check_at_least(low: int, **numbers: int) -> None:
     """Raise ValueError for a number that is no integer or below ``low``."""
     for name, number in numbers.items():
-        if number < low or number != int(number):
+        if not isinstance(number, Integral) or number < low:
             raise ValueError(
                 f'{name} must be an integer, at least {low}, got {number}'
             )
@@ -152,8 +153,10 @@ def check_at_least(low: int, **numbers: int) -> None:
 
 def check_size(size: Sequence[int]) -> None:
     """Raise ValueError unless size is (H, W) in pixels, large enough."""
-    if len(size) != 2 or any(
-        side < MIN_SIDE or side != int(side) for side in size
+    if (
+        not isinstance(size, Sequence)
+        or len(size) != 2
+        or any(not isinstance(n, Integral) or n < MIN_SIDE for n in size)
     ):
         raise ValueError(
             f'size must be (H, W), two integers of at least '

@@ -4,7 +4,7 @@ Each names the argument, what it may be and what it is, in one line.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -15,6 +15,7 @@ from ._forms import has_hooks
 
 __all__ = [
     'check_choice',
+    'check_config',
     'check_dtype',
     'check_flags',
     'check_indices',
@@ -107,6 +108,16 @@ def check_choice(
         raise ValueError(
             f'{name} must be one of {names}{note}, got {name}={_say(value)}'
         )
+
+
+def check_config(**configs: Any) -> None:
+    """Raise a TypeError for the first that is no dict with a ``type``."""
+    for name, config in configs.items():
+        if not isinstance(config, Mapping) or 'type' not in config:
+            raise TypeError(
+                f"{name} must be a dict with the key 'type', got "
+                f'{name}={_say(config)}'
+            )
 
 
 def check_indices(

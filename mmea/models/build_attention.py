@@ -1,7 +1,7 @@
 import difflib
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mmengine.logging import print_log
 from torch import nn
@@ -9,7 +9,7 @@ from torch import nn
 from mmea.layers import AttentionBlock2d
 from mmea.registry import MODELS
 
-__all__ = ['build_attention', 'takes_argument']
+__all__ = ['build_attention', 'check_attention', 'takes_argument']
 
 
 def build_attention(
@@ -42,8 +42,9 @@ def build_attention(
         ValueError: ``type`` is missing, not registered or none that works
             on maps, or ``in_channels``, ``out_channels`` or ``stride`` is
             given with another value than the host's.
-        TypeError: An argument that the layer does not take.
+        TypeError: No dict, or an argument that the layer does not take.
     """
+    check_attention(attention)
     if attention is None:
         return nn.Identity()
     cfg = dict(attention)
@@ -97,6 +98,15 @@ def build_attention(
 def takes_argument(attention: dict, name: str) -> bool:
     """Tell whether the layer of a config has an argument of this name."""
     return name in _arguments(_find(dict(attention))[1])
+
+
+def check_attention(attention: dict | None) -> None:
+    """Raise a TypeError for what is no config of an attention."""
+    if not isinstance(attention, (Mapping, type(None))):
+        raise TypeError(
+            'attention must be a dict such as '
+            f"dict(type='mmea.ExternalAttention2d'), got {attention=}"
+        )
 
 
 def _find(cfg: dict) -> tuple[str, type, list[str]]:

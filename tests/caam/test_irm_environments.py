@@ -128,3 +128,24 @@ def test_half_precision_and_a_sure_classifier():
     for dtype in (torch.float16, torch.float32):
         envs = find_environments(features.to(dtype), labels, 2, epochs=3)
         assert envs.shape == (8,) and set(envs.tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(num_envs=0), 'num_envs must be an int >= 1, got num_envs=0'),
+        (dict(epochs='1'), "epochs must be an int >= 1, got epochs='1'"),
+        (dict(batch_size=2.0), 'batch_size must be an int >= 1'),
+        (dict(seed=-1), 'seed must be an int >= 0'),
+        (dict(features=torch.ones(4)), r'features must be .* got .* \(4,\)'),
+        (dict(features=torch.ones(4, 2).long()), 'features must be floating'),
+        (dict(labels=torch.ones(4)), r'labels must be int64, \(4,\), .*float'),
+        (dict(labels=torch.ones(3).long()), r'labels must be .* \(3,\)'),
+    ],
+)
+def test_arguments_are_named(changes, words):
+    good = dict(
+        features=torch.randn(4, 2), labels=torch.ones(4).long(), num_envs=2
+    )
+    with pytest.raises(ValueError, match=words):
+        find_environments(**dict(good, **changes))

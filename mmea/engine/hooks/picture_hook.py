@@ -8,6 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from mmea.layers._checks import check_positive
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -28,8 +30,7 @@ class PictureHook(Hook):
     priority = 'VERY_LOW'  # after the table and the logged metrics
 
     def __init__(self, num_images: int = 4) -> None:
-        if num_images < 1:
-            raise ValueError(f'num_images must be >= 1, got {num_images=}')
+        check_positive(num_images=num_images)
         self.num_images = num_images
         self.samples: list[BaseDataElement] = []
 

@@ -9,12 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 from mmea.layers._checks import (
     check_choice,
+    check_config,
     check_flags,
     check_indices,
     check_int,
     check_positive,
 )
-from mmea.models.build_attention import build_attention
+from mmea.models.build_attention import build_attention, check_attention
 from mmea.registry import MODELS
 
 __all__ = ['HaloNet']
@@ -124,6 +125,7 @@ class HaloNet(BaseModule):
         check_choice('arch', arch, _ARCHS)
         check_positive(in_channels=in_channels)
         check_int(-1, frozen_stages=frozen_stages)
+        check_config(norm_cfg=norm_cfg, act_cfg=act_cfg)
         check_flags(
             final_conv=final_conv, norm_eval=norm_eval, with_cp=with_cp
         )
@@ -159,6 +161,7 @@ class HaloNet(BaseModule):
         self.bn1 = build_norm_layer(norm_cfg, base_channels)[1]
         self.act = build_activation_layer(act_cfg)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        check_attention(attention)
         attention = dict(
             dict(
                 type='mmea.HaloAttention2d',

@@ -3,7 +3,7 @@ from typing import Any
 from mmengine.model import Sequential
 from torch import nn
 
-from mmea.layers._checks import check_choice, check_flags
+from mmea.layers._checks import check_choice, check_config, check_flags
 from mmea.models.build_attention import build_attention, takes_argument
 from mmea.registry import MODELS
 
@@ -69,6 +69,8 @@ class LocalAttentionResNet(DynamicBackbone):
         **kwargs: Any,
     ) -> None:
         check_flags(attention_stem=attention_stem)
+        check_choice('depth', depth, self.arch_settings)
+        check_config(attention=attention)
         super().__init__(depth=depth, **kwargs)
         layers = getattr(self, 'res_layers', [])
         stages = {f'C{i + 2}': name for i, name in enumerate(layers)}

@@ -4,6 +4,7 @@ from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
+from mmea.layers._checks import check_positive
 from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
@@ -41,6 +42,7 @@ class EAHead(BaseDecodeHead):
         attention: dict = dict(type='mmea.ExternalAttention2d'),
         **kwargs: Any,
     ) -> None:
+        check_positive(channels=channels, mid_channels=mid_channels)
         # To the base class, channels is what the classifier sees.
         super().__init__(in_channels, mid_channels, **kwargs)
         conv = dict(

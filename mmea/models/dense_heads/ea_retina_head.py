@@ -2,7 +2,7 @@ from typing import Any
 
 from mmdet.models.dense_heads import RetinaHead
 
-from mmea.models.build_attention import build_attention
+from mmea.models.build_attention import build_attention, check_attention
 from mmea.registry import MODELS
 
 __all__ = ['EARetinaHead']
@@ -31,6 +31,7 @@ class EARetinaHead(RetinaHead):
         attention: dict = dict(type='mmea.ExternalAttention2d'),
         **kwargs: Any,
     ) -> None:
+        check_attention(attention)
         self.attention = attention  # _init_layers is called by the parent
         super().__init__(*args, **kwargs)
 

@@ -3,6 +3,7 @@ from typing import Any
 from mmdet.models.necks import BFP
 from torch import nn
 
+from mmea.layers._checks import check_positive
 from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
@@ -44,6 +45,7 @@ class EABFP(BFP):
                 'refine_type is what attention stands for in EABFP; leave it '
                 'out (in a derived config: refine_type=None)'
             )
+        check_positive(in_channels=in_channels, num_levels=num_levels)
         super().__init__(in_channels, num_levels, **kwargs)
         self.refine_type = 'attention'
         self.refine: nn.Module = build_attention(attention, in_channels)

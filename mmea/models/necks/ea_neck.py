@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
+from mmea.layers._checks import check_indices
 from mmea.models.build_attention import build_attention
 from mmea.registry import MODELS
 
@@ -53,13 +54,14 @@ class EANeck(BaseModule):
             )
         count = len(in_channels)
         levels = range(count) if levels is None else levels
-        if any(not -count <= level < count for level in levels):
+        chosen = check_indices(levels, 'levels')
+        if any(not -count <= level < count for level in chosen):
             raise ValueError(
                 f'levels must be in {-count}..{count - 1}, got {levels=} for '
                 f'{count} levels'
             )
         self.in_channels = list(in_channels)
-        self.levels = [level % count for level in levels]
+        self.levels = [level % count for level in chosen]
         if not self.levels or len(set(self.levels)) < len(self.levels):
             raise ValueError(
                 f'levels must name one level or more, each once, got {levels=}'

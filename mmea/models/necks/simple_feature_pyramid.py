@@ -4,6 +4,7 @@ from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmea.layers._checks import check_config, check_indices, check_positive
 from mmea.registry import MODELS
 
 __all__ = ['SimpleFeaturePyramid']
@@ -51,7 +52,10 @@ class SimpleFeaturePyramid(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if in_channels < 1 or in_channels % 4:
+        check_positive(in_channels=in_channels, out_channels=out_channels)
+        check_config(norm_cfg=norm_cfg)
+        strides = check_indices(strides, 'strides')
+        if in_channels % 4:
             raise ValueError(
                 f'in_channels must be a multiple of 4, got {in_channels=}'
             )
