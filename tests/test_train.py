@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 
 from mmea.engine.checkpoint import load_checkpoint
+from mmea.test import main as test
 from mmea.train import main
 
 from .conftest import free_port
@@ -184,6 +185,10 @@ train_cfg = dict(max_iters=2, val_interval=2)
     rows = [line.split('|')[1].strip() for line in
             log.read_text().splitlines() if line.startswith('|')]  # fmt: skip
     assert {'class 0', 'class 149', 'class 299'} <= set(rows)
+    # mmseg writes ids as bytes.
+    words = '--out writes label images of 8 bits, and the model has 300'
+    with pytest.raises(SystemExit, match=words):
+        run(test, 'many.py', '--work-dir', 'work', '--out', 'labels')
 
 
 def test_mmsegs_own_tool(project):

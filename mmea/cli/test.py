@@ -9,6 +9,7 @@ from mmea.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from torch import nn
 
 __all__ = ['main']
 
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
             cfg.test_evaluator[-1].out_file_path = str(part)
         runner = build_runner(cfg, 'test_dataloader')
         check_checkpoint(runner.model, cfg.load_from, partial=False)
+        if args.out and cfg.default_scope not in DUMPS:
+            _check_depth(runner.model)
         run(runner, runner.test)
 
 
@@ -101,6 +104,16 @@ def _write_predictions(cfg: 'Config', out: str) -> None:
         *evaluators,
         dict(type=DUMPS[scope], out_file_path=out),
     ]
+
+
+def _check_depth(model: 'nn.Module') -> None:
+    """Raise if mmseg would write label images that do not hold all ids."""
+    number = max(getattr(m, 'num_classes', 0) for m in model.modules())
+    if number > 255:
+        raise UserError(
+            f'--out writes label images of 8 bits, and the model has {number} '
+            'classes: ids would be wrapped; leave --out out'
+        )
 
 
 def _draw_predictions(cfg: 'Config', show_dir: str) -> None:

@@ -1,18 +1,21 @@
 """The parts in whole detectors of mmdet."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmea.models import ExternalAttention2d
+from mmea.models import ExternalAttention2d, registered_layers
 from mmea.models import padding_mask as padding
 from mmea.registry import MODELS
 
 pytest.importorskip('mmdet.models')
+import mmdet  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
@@ -249,3 +252,75 @@ def test_heads_without_attention():
         x = torch.randn(1, 8, 14, 14)
         x = [x] * 5 if ours == 'EARetinaHead' else x
         torch.testing.assert_close(head(x), plain(x))
+
+
+def test_branches_of_soft_teacher(monkeypatch):
+    """A mask is that of its own branch, or there is none."""
+    folder = Path(mmdet.__file__).parent / '.mim/configs/_base_/models'
+    detector = Config.fromfile(folder / 'faster-rcnn_r50_fpn.py').model
+    detector.backbone = dict(BACKBONE)
+    detector.neck = [
+        dict(NECK[0], start_level=0),
+        dict(type='mmea.EANeck', in_channels=[8] * 5, attention=ATTENTION),
+    ]
+    detector.roi_head.bbox_roi_extractor.out_channels = 8
+    detector.rpn_head.update(in_channels=8, feat_channels=8)
+    detector.roi_head.bbox_head.update(in_channels=8, fc_out_channels=8)
+    prepare = dict(type='mmea.DetDataPreprocessor', pad_size_divisor=32)
+    detector.data_preprocessor = prepare
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='SoftTeacher',
+            detector=detector,
+            data_preprocessor=dict(
+                type='MultiBranchDataPreprocessor', data_preprocessor=prepare
+            ),
+            semi_train_cfg=ConfigDict(
+                freeze_teacher=True,
+                sup_weight=1.0,
+                unsup_weight=1.0,
+                pseudo_label_initial_score_thr=0.0,
+                rpn_pseudo_thr=0.0,
+                cls_pseudo_thr=0.0,
+                reg_pseudo_thr=1.0,
+                jitter_times=1,
+                jitter_scale=0.06,
+                min_pseudo_bbox_wh=(0.01, 0.01),
+            ),
+            semi_test_cfg=ConfigDict(predict_on='teacher'),
+        )
+    )
+    branches = dict(
+        sup=make_batch([(64, 96), (80, 70), (96, 40)]),
+        unsup_teacher=make_batch([(64, 96), (64, 64)]),
+        unsup_student=make_batch([(96, 64), (90, 90)]),
+    )
+    for batch in branches.values():
+        for sample in batch['data_samples']:
+            sample.set_metainfo(dict(homography_matrix=torch.eye(3).numpy()))
+    data = dict(
+        inputs={k: b['inputs'] for k, b in branches.items()},
+        data_samples={k: b['data_samples'] for k, b in branches.items()},
+    )
+    seen = []
+    monkeypatch.setattr(
+        registered_layers,
+        'current_mask',
+        lambda x: seen.append((len(x), current_mask(x))) or seen[-1][1],
+    )
+    current_mask = padding.current_mask
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    assert {'sup_loss_cls', 'unsup_loss_cls'} <= losses.keys()
+    # Once for C4 and each level, by the labelled, the teacher, the student.
+    assert sorted(number for number, _ in seen) == [2] * 12 + [3] * 6
+    for number, mask in seen:
+        if number == 2:
+            assert mask is None
+        else:
+            height, width = mask.shape[1:]
+            rows, columns = mask.any(2).sum(1), mask.any(1).sum(1)
+            want = [(64, 96), (80, 70), (96, 40)]
+            for i, (h, w) in enumerate(want):
+                assert rows[i] == -(-h * height // 96)
+                assert columns[i] == -(-w * width // 96)

@@ -35,9 +35,10 @@ class SegPictureHook(PictureHook):
     before_test_epoch = before_val_epoch
 
     def _palette(self, meta: dict) -> np.ndarray:
-        palette = np.full((256, 3), 255, np.uint8)
-        palette[: len(meta['palette'])] = meta['palette']
-        palette[self.ignore_index] = 255
+        own = np.asarray(meta['palette'], np.uint8)
+        palette = np.full((max(len(own), self.ignore_index) + 1, 3), 255, 'B')
+        palette[: len(own)] = own
+        palette[[self.ignore_index, -1]] = 255
         return palette
 
     def draw(
@@ -47,9 +48,10 @@ class SegPictureHook(PictureHook):
         for title, key in KEYS.items():
             if key in sample:
                 labels = sample.get(key).data.squeeze(0)
-                labels = labels.numpy().astype(np.uint8)
+                labels = labels.numpy().astype(np.int64)
                 self.seen.update(np.unique(labels).tolist())
-                pictures[title] = palette[labels]
+                known = (0 <= labels) & (labels < len(palette))
+                pictures[title] = palette[np.where(known, labels, -1)]
         return pictures
 
     def legend(self, meta: dict) -> list:

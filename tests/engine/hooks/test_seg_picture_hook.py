@@ -20,7 +20,7 @@ def test_picture_beside_the_log(project, run):
             "custom_hooks = [dict(type='mmea.SegPictureHook', num_images=2)]\n"
             f'meta = dict(metainfo=dict(palette={palette}))\n'
             'val_dataloader = dict(**data)\n'
-            "val_dataloader['dataset'] = dict(**data['dataset'], **meta)\n"
+            "val_dataloader['dataset'] = {**data['dataset'], **meta}\n"
         )
     run(
         main,
@@ -75,6 +75,18 @@ def test_each_evaluation_has_pictures_of_its_own():
         assert [s.img_path for s in hook.samples] == [(epoch, 0), (epoch, 1)]
     hook.before_test_epoch(None)
     assert not hook.samples
+
+
+def test_more_classes_than_a_byte_holds():
+    palette = np.arange(900).reshape(300, 3) % 251
+    labels = torch.tensor([[[0, 255, 256, 299, 65535, 70000]]])
+    sample = BaseDataElement(pred_sem_seg=BaseDataElement(data=labels))
+    hook = SegPictureHook(ignore_index=65535)
+    meta = dict(palette=palette.tolist(), classes=range(300))
+    picture = hook.draw(None, sample, meta)['prediction'][0]
+    assert np.array_equal(picture[:4], palette[[0, 255, 256, 299]])
+    assert (picture[4:] == 255).all()
+    assert len(hook.legend(meta)) == 4
 
 
 def test_needs_an_image():
