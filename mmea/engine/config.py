@@ -1,15 +1,30 @@
 """From the name of a config and the options of a command to a Config."""
 
+import inspect
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import FlexibleRunner, Runner
 
 import mmea
 from mmea.engine.preflight import check_packages
 from mmea.errors import UserError, in_one_line
 
 __all__ = ['load_config']
+
+#: Keys that a config may lack, beside the Runner's arguments.
+READ_LATER = (
+    'auto_scale_lr',
+    'demo_scenes',
+    'env_cfg',
+    'find_unused_parameters',
+    'resume',
+    'runner_type',
+    'tta_model',
+    'tta_pipeline',
+)
 
 
 def load_config(
@@ -36,8 +51,9 @@ def load_config(
         this order.
 
     Raises:
-        UserError: No such config, one without a demo, or one to swap whose
-            attention is swapped already or whose package is not there.
+        UserError: No such config, one without a demo, one to swap whose
+            attention is swapped already or whose package is not there, or an
+            option that nothing would read.
     """
     path = name
     if not Path(path).is_file():
@@ -55,6 +71,7 @@ def load_config(
 
         wrap_in_swap(cfg, dict(type=swap))
     if options:
+        _check_keys(cfg, options)
         with in_one_line(f'cannot set {", ".join(options)} in {path}'):
             cfg.merge_from_dict(options)
     if work_dir:
@@ -66,6 +83,21 @@ def load_config(
             stem += '_' + swap.rpartition('.')[2]
         cfg.work_dir = os.path.join('work_dirs', stem)
     return cfg
+
+
+def _check_keys(cfg: Config, options: dict) -> None:
+    """Raise for an option whose first word nothing would read."""
+    known = {*cfg, *READ_LATER}
+    for runner in (Runner, FlexibleRunner):
+        known |= inspect.signature(runner).parameters.keys()
+    for option in options:
+        key = option.partition('.')[0]
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            raise UserError(
+                f'--cfg-options {option}: {cfg.filename} has no key {key!r}'
+                + (f', did you mean {close[0]!r}?' if close else '')
+            )
 
 
 def _apply_demo(cfg: Config) -> None:

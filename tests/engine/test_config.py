@@ -37,6 +37,15 @@ def test_a_config_that_cannot_be_read(fails, project, text, words):
     assert 'own.py' in message and words in message
 
 
+def test_an_option_that_nothing_reads(fails):
+    message = fails('--cfg-options', 'trian_cfg.max_iters=2')
+    assert (
+        "tiny.py has no key 'trian_cfg', did you mean 'train_cfg'?" in message
+    )
+    message = fails('--cfg-options', 'randomness.seed=1', 'num_class=2')
+    assert "--cfg-options num_class: tiny.py has no key 'num_class'" in message
+
+
 def test_an_option_over_something_else(fails):
     message = fails('--cfg-options', 'train_cfg.max_iters.foo=3')
     assert 'cannot set train_cfg.max_iters.foo in tiny.py' in message
