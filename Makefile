@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 DOCS = .venv-docs/bin
 export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test test-slow faults test-install benchmark env docs lint format wheel clean distclean
+.PHONY: help demo test test-slow test-faults faults test-install benchmark env docs lint format wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,11 @@ test:  ## set up all that the tests need and run those that are not slow
 test-slow:  ## run the slow ones: demos to their targets, compilations, ...
 	@bash tools/setup_env.sh test
 	$(PYTEST) --maxschedchunk 1 -m slow $(ARGS)
+
+test-faults:  ## run the tests of what docs/reliability.md promises
+	@bash tools/setup_env.sh test
+	$(PYTEST) --dist worksteal -m "not slow" $(ARGS) \
+		$$(grep -o '`tests/[^`]*`' docs/reliability.md | tr -d '`' | sort -u)
 
 faults:  ## plant small faults, see that the tests catch each
 	@bash tools/setup_env.sh test
