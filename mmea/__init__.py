@@ -16,8 +16,12 @@ __all__ = [
     'get_config',
     'list_attentions',
     'list_configs',
+    'load',
     'swap_attention',
 ]
+
+#: Where functions are that need torch and the stack.
+LATE = dict(load='mmea.inference', swap_attention='mmea.swap')
 
 __version__ = '0.1.0'
 
@@ -29,8 +33,8 @@ safe_loading.install()
 
 def __getattr__(name: str) -> Any:
     # torch and mmengine are imported by whoever asks for them.
-    if name == 'swap_attention':
-        return import_module('mmea.swap').swap_attention
+    if name in LATE:
+        return getattr(import_module(LATE[name]), name)
     if name[:1].isupper():
         layers = import_module('mmea.layers')
         if name in layers.__all__:

@@ -32,6 +32,7 @@ __all__ = [
     'download',
     'find_checkpoint',
     'load_checkpoint',
+    'pick_checkpoint',
     'resolve_resume',
     'use_safe_loading',
 ]
@@ -276,6 +277,34 @@ def find_checkpoint(work_dir: str) -> str | None:
         f'({named or "none"}): taking {latest}'
     )
     return str(latest)
+
+
+def pick_checkpoint(work_dir: str) -> str:
+    """Find the best checkpoint of a work dir, or else the latest; say which.
+
+    Args:
+        work_dir (str): Folder of a training. Its hook's ``save_best`` writes
+            ``best_METRIC_iter_N.pth``.
+
+    Returns:
+        str: Path of the checkpoint.
+
+    Raises:
+        UserError: There is none.
+    """
+    best = [p for p in Path(work_dir).glob('best_*.pth') if _is_complete(p)]
+    if best:
+        found = str(max(best, key=lambda path: path.stat().st_mtime))
+        print(f'Taking the best checkpoint: {found}')
+        return found
+    latest = find_checkpoint(work_dir)
+    if latest is None:
+        raise UserError(
+            f'no checkpoint in {work_dir}: name one after the config, or '
+            'train first'
+        )
+    print(f'Taking the latest checkpoint: {latest}')
+    return latest
 
 
 def _is_complete(path: Path) -> bool:

@@ -6,7 +6,7 @@ data loaders of a Runner get mmea's, whose errors name file and way out; the
 config that it writes down keeps the names.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from mmea.engine.data_checks import has_labels
 
-__all__ = ['guard_loaders']
+__all__ = ['guard_loaders', 'guard_pipeline']
 
 #: By the class that a name stands for: a user's own class is never replaced,
 #: however it is named. mmdet's LoadAnnotations is another, and stays.
@@ -49,6 +49,17 @@ def guard_loaders(runner: Runner, cfg: Config) -> None:
                 loader['dataset'] = _guard(
                     loader['dataset'], registry, keep, {}
                 )
+
+
+def guard_pipeline(pipeline: Sequence[dict], scope: str) -> list[dict]:
+    """Copy a pipeline with mmea's loader of images, and none of labels.
+
+    Args:
+        pipeline (Sequence[dict]): Configs of transforms.
+        scope (str): Of the config that they come from.
+    """
+    with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+        return list(_guard(list(pipeline), registry, False, {}))
 
 
 def _guard(
