@@ -43,6 +43,28 @@ def top1(folder=WORK) -> float:
     return float(found[-1])
 
 
+def test_predict(demo, run):
+    import csv
+
+    import mmea
+    from mmea.cli.predict import main as predict
+
+    demo('train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+    config, (best,) = f'{WORK}/{Path(NAME).name}', WORK.glob('best_*.pth')
+    photos = 'data/demo/imagenet/val'
+    run(predict, config, str(best), photos, '--out', 'out')
+    with open('out/summary.csv') as file:
+        rows = list(csv.DictReader(file))
+    model = mmea.load(config, best)
+    for path in Path(photos).rglob('*.JPEG'):
+        scores = model.predict(path).pred_score
+        own = [r for r in rows if path.match(r['image'])]
+        assert len(own) == 5
+        for row, score in zip(own, scores.sort(descending=True)[0]):
+            assert float(row['score']) == pytest.approx(float(score), abs=1e-4)
+        assert own[0]['class'] == model.classes[int(scores.argmax())]
+
+
 def test_demo_resume_and_test(demo, run):
     demo('train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
     scenes = sorted(Path('data/demo/imagenet').rglob('*.JPEG'))

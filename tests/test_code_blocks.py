@@ -20,6 +20,7 @@ import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -156,13 +157,14 @@ class Parsed(Exception):
 
 def parse_only(run, *args):
     """Run a command until its parser has taken the arguments."""
-    parse = ArgumentParser.parse_args
 
-    def stop(self, *args, **kwargs):
+    def stop(self, parse, *args, **kwargs):
         raise Parsed(parse(self, *args, **kwargs))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ArgumentParser, 'parse_args', stop)
+        for name in ('parse_args', 'parse_intermixed_args'):
+            parse = getattr(ArgumentParser, name)
+            patch.setattr(ArgumentParser, name, partialmethod(stop, parse))
         patch.setattr(sys, 'path', sys.path.copy())
         with contextlib.redirect_stderr(io.StringIO()) as said:
             try:

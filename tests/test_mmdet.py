@@ -191,6 +191,48 @@ def test_swapped_plugin(detection, run):
     torch.testing.assert_close(*results)
 
 
+def test_predict(detection, run):
+    """Boxes as COCO annotations, which pycocotools reads."""
+    import mmea
+    from mmea.cli.predict import main as predict
+
+    coco = pytest.importorskip('pycocotools.coco')
+    detection()
+    # Images of other sizes, in one batch.
+    cv2.imwrite('data/images/4.png', np.zeros((40, 90, 3), np.uint8))
+    args = 'boxes.py', 'work/iter_3.pth', 'data/images', '--out', 'out'
+    run(predict, *args, '--score-thr', '0', '--batch-size', '3')
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = coco.COCO('out/predictions.json')
+    assert [c['name'] for c in found.loadCats([1, 2])] == ['dark', 'bright']
+    model = mmea.load('boxes.py', 'work/iter_3.pth')
+    paths = sorted(map(str, Path('data/images').iterdir()))
+    total = 0
+    for image, path in zip(found.loadImgs(found.getImgIds()), paths):
+        want = model.predict(path)
+        assert (image['height'], image['width']) == want.ori_shape
+        assert image['file_name'] == Path(path).name
+        want = want.pred_instances.cpu().numpy()
+        own = found.loadAnns(found.getAnnIds(image['id']))
+        assert len(own) == len(want)
+        total += len(own)
+        for a, box, label, score in zip(
+            own, want.bboxes, want.labels, want.scores
+        ):
+            x, y, w, h = a['bbox']
+            assert [x, y, x + w, y + h] == pytest.approx(box, abs=0.02)
+            assert a['category_id'] == label + 1
+            assert a['score'] == pytest.approx(score, abs=1e-4)
+    assert total
+    rows = Path('out/summary.csv').read_text().splitlines()
+    assert len(rows) == 1 + total
+    # Above all scores nothing is left, and nothing fails.
+    run(predict, *args[:-1], 'none', '--score-thr', '1')
+    assert not json.loads(Path('none/predictions.json').read_text())[
+        'annotations'
+    ]
+
+
 def test_missing_annotations(detection):
     with pytest.raises(SystemExit, match='annotation file data/no.json'):
         detection('--cfg-options', 'train_dataloader.dataset.ann_file=no.json')

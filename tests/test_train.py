@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 
 from mmea.engine.checkpoint import load_checkpoint
-from mmea.test import main as test
+from mmea.test import main as evaluate
 from mmea.train import main
 
 from .conftest import free_port
@@ -188,7 +188,7 @@ train_cfg = dict(max_iters=2, val_interval=2)
     # mmseg writes ids as bytes.
     words = '--out writes label images of 8 bits, and the model has 300'
     with pytest.raises(SystemExit, match=words):
-        run(test, 'many.py', '--work-dir', 'work', '--out', 'labels')
+        run(evaluate, 'many.py', '--work-dir', 'work', '--out', 'labels')
 
 
 def test_mmsegs_own_tool(project):

@@ -14,6 +14,7 @@ __all__ = ['COMMANDS', 'main']
 COMMANDS = {
     'train': 'train a model of mmseg, mmdet or mmpretrain',
     'test': 'evaluate a checkpoint',
+    'predict': 'use a model on photographs and videos',
     'compare': 'compare attention layers, by cost and by training',
     'convert': 'turn a published checkpoint into one of mmea',
     'demo-data': 'render a small data set in the layout of a real one',

@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='path of a checkpoint (default: the latest in the work dir)',
+        help='path of a checkpoint (default: the best in the work dir, or '
+        'the latest)',
     )
     parser.add_argument(
         '--out',
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from mmea.engine.checkpoint import (
         check_checkpoint,
-        find_checkpoint,
+        pick_checkpoint,
         use_safe_loading,
     )
     from mmea.engine.preflight import preflight
@@ -56,12 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
     use_safe_loading()
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint or find_checkpoint(cfg.work_dir)
-    if cfg.load_from is None:
-        raise UserError(
-            f'no checkpoint in {cfg.work_dir}: name one after '
-            'the config, or train first'
-        )
+    cfg.load_from = args.checkpoint or pick_checkpoint(cfg.work_dir)
     if args.tta:
         _use_tta(cfg)
     if args.out:

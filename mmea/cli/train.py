@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         resolve_resume,
         use_safe_loading,
     )
+    from mmea.engine.hooks import keep_best
     from mmea.engine.lock import lock_folder
     from mmea.engine.preflight import preflight
     from mmea.engine.runner import build_runner, run
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         _use_amp(cfg)
     resolve_resume(cfg, args.resume)
     loaders = 'train_dataloader', 'val_dataloader'
+    keep_best(cfg)
     preflight(cfg, *loaders, check=not args.no_check)
     held: AbstractContextManager = nullcontext()
     if is_main_process():

@@ -89,18 +89,18 @@ class Predictor:
         listed: Any = [images] if one else list(images)
         found: list[BaseDataElement] = []
         for start in range(0, len(listed), batch_size):
-            batch = map(self.prepare, listed[start : start + batch_size])
-            found += self.predict_prepared(list(batch))
+            batch = map(self.read, listed[start : start + batch_size])
+            found += self.predict_prepared(list(map(self.prepare, batch)))
         return found[0] if one else found
 
-    def prepare(self, image: Image) -> dict:
-        """Read an image and bring it into the form that the model takes.
+    def read(self, image: Image) -> dict:
+        """Read an image as the config's loader does.
 
         Args:
             image (str | PathLike | np.ndarray): As of :meth:`predict`.
 
         Returns:
-            dict: ``inputs`` and ``data_samples``.
+            dict: ``img``, (H, W, channels), ``img_path`` and sizes.
 
         Raises:
             UserError: The image is missing or cannot be decoded.
@@ -112,12 +112,18 @@ class Predictor:
                     f'{image.shape}'
                 )
             size = image.shape[:2]
-            data = dict(
+            return dict(
                 img=image, img_path=None, img_shape=size, ori_shape=size
             )
-        else:
-            data = self._load(dict(img_path=str(image)))
-        return self._prepare(dict(data, img_id=0))
+        return self._load(dict(img_path=str(image)))
+
+    def prepare(self, read: dict) -> dict:
+        """Bring what :meth:`read` gives into the form that the model takes.
+
+        Returns:
+            dict: ``inputs`` and ``data_samples``.
+        """
+        return self._prepare(dict(read, img_id=0))
 
     @torch.no_grad()
     def predict_prepared(self, batch: list[dict]) -> list[BaseDataElement]:
@@ -185,9 +191,9 @@ def load(
         {name.removeprefix('module.'): x for name, x in state.items()},
         strict=False,
     )
-    if torch.device(device).type == 'cpu':
-        model = revert_sync_batchnorm(model)
     with in_one_line(f'cannot use the device {device}'):
+        if torch.device(device).type == 'cpu':
+            model = revert_sync_batchnorm(model)
         model = model.to(device)
     meta = (stored.get('meta') or {}).get('dataset_meta') or _meta(cfg)
     return Predictor(model, cfg, meta)

@@ -1,3 +1,4 @@
+from .best_checkpoint_hook import BestCheckpointHook, keep_best
 from .cls_picture_hook import ClsPictureHook
 from .det_picture_hook import DetPictureHook
 from .finite_loss_hook import FiniteLossHook
@@ -7,6 +8,7 @@ from .seg_label_check_hook import SegLabelCheckHook
 from .seg_picture_hook import SegPictureHook
 
 __all__ = [
+    'BestCheckpointHook',
     'ClsPictureHook',
     'DetPictureHook',
     'FiniteLossHook',
@@ -14,4 +16,5 @@ __all__ = [
     'PlainMetaHook',
     'SegLabelCheckHook',
     'SegPictureHook',
+    'keep_best',
 ]

@@ -3,6 +3,7 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, InstanceData
 
+from mmea.engine.drawing import draw_instances
 from mmea.registry import HOOKS
 
 from .picture_hook import PictureHook
@@ -18,8 +19,7 @@ class DetPictureHook(PictureHook):
     """Draw image, true and predicted boxes (and masks) side by side.
 
     After each validation or test the first images are written to
-    ``predictions.png`` in the work dir, and the path is logged. mmdet's
-    DetLocalVisualizer draws them.
+    ``predictions.png`` in the work dir, and the path is logged.
 
     Args:
         num_images (int): Rows of the picture. Default: 4.
@@ -34,33 +34,20 @@ class DetPictureHook(PictureHook):
     def draw(
         self, image: np.ndarray, sample: BaseDataElement, meta: dict
     ) -> dict[str, np.ndarray]:
-        # mmdet is there when its samples are.
-        from mmdet.structures import DetDataSample
-        from mmdet.visualization import DetLocalVisualizer
-
-        visualizer = DetLocalVisualizer(line_width=2, alpha=0.6)
-        visualizer.dataset_meta = meta
         height, width = image.shape[:2]
         scale = max(1, round(SIDE / max(height, width)))
         size = width * scale, height * scale
         image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-        pictures = {}
-        for title, key in KEYS.items():
-            if key in sample:
-                drawn = DetDataSample()
-                drawn.set_field(
-                    _enlarge(sample.get(key), scale), key, dtype=InstanceData
-                )
-                visualizer.add_datasample(
-                    title,
-                    image,
-                    drawn,
-                    draw_gt=key == 'gt_instances',
-                    draw_pred=key == 'pred_instances',
-                    pred_score_thr=self.score_thr,
-                )
-                pictures[title] = visualizer.get_image()
-        return pictures
+        return {
+            title: draw_instances(
+                image,
+                _enlarge(sample.get(key), scale),
+                meta,
+                score_thr=self.score_thr,
+            )
+            for title, key in KEYS.items()
+            if key in sample
+        }
 
 
 def _enlarge(instances: InstanceData, scale: int) -> InstanceData:

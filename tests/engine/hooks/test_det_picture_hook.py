@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from mmea.engine.hooks import DetPictureHook
 
 structures = pytest.importorskip('mmdet.structures')
+pytest.importorskip('mmdet.structures.mask')
 
 META = dict(classes=('cat', 'dog'), palette=[(255, 0, 0), (0, 0, 255)])
 THIRD = 360  # pixels: a row of the picture is 9 inches at 120 dpi

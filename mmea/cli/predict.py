@@ -1,0 +1,113 @@
+"""``mmea predict CONFIG [CHECKPOINT] INPUT... --out DIR``: use a model."""
+
+import argparse
+from pathlib import Path
+
+from mmea.cli.common import command
+from mmea.errors import UserError
+
+__all__ = ['main']
+
+CHECKPOINTS = ('.pth', '.pt', '.safetensors')
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog='mmea predict',
+        description='Predict on photographs and videos: pictures, label '
+        'images or boxes, and a table of what was found.',
+    )
+    parser.add_argument(
+        'config',
+        help='path of a config, the name of one mmea ships, or a published '
+        'folder',
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='[checkpoint] input',
+        help='a checkpoint (default: the best of the work dir, or the '
+        'latest), then files, folders or globs',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder of the results'
+    )
+    parser.add_argument(
+        '--opacity',
+        type=float,
+        default=0.5,
+        help='of classes and masks over the photographs (default: 0.5)',
+    )
+    parser.add_argument(
+        '--classes', nargs='+', help='draw and count these alone'
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='leave out instances of a lower score (default: 0.3)',
+    )
+    parser.add_argument(
+        '--device', help='such as cpu or cuda:1 (default: a GPU, if there is)'
+    )
+    parser.add_argument(
+        '--batch-size', type=int, default=1, help='images at a time'
+    )
+    args = parser.parse_intermixed_args(argv)
+    for name in ('opacity', 'score_thr'):
+        if not 0 <= getattr(args, name) <= 1:
+            option = name.replace('_', '-')
+            raise UserError(
+                f'--{option} must be from 0 to 1, got {getattr(args, name)}'
+            )
+    if args.batch_size < 1:
+        raise UserError(f'--batch-size must be >= 1, got {args.batch_size}')
+    checkpoint = None
+    if args.inputs[0].endswith(CHECKPOINTS):
+        checkpoint, *args.inputs = args.inputs
+
+    from mmea.engine.checkpoint import use_safe_loading
+    from mmea.inference import load
+    from mmea.inference.files import predict_files
+    from mmea.inference.inputs import find_inputs
+
+    use_safe_loading()
+    inputs = find_inputs(args.inputs)
+    predictor = load(args.config, checkpoint, device=args.device)
+    only = None
+    if args.classes:
+        only = [_find(name, predictor.classes) for name in args.classes]
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot make the folder --out {args.out}: {error.strerror}'
+        ) from error
+    broken = predict_files(
+        predictor,
+        inputs,
+        args.out,
+        batch_size=args.batch_size,
+        opacity=args.opacity,
+        only=only,
+        score_thr=args.score_thr,
+    )
+    print(f'Results: {args.out}')
+    if broken:
+        shown = '; '.join(broken[:3]) + ('; ...' if len(broken) > 3 else '')
+        raise UserError(
+            f'{len(broken)} of {len(inputs)} files are left out: {shown}'
+        )
+
+
+def _find(name: str, classes: tuple[str, ...]) -> int:
+    from difflib import get_close_matches
+
+    if name not in classes:
+        close = get_close_matches(name, classes, 1) or classes[:5]
+        raise UserError(
+            f'--classes {name}: the model has no such class; it has '
+            f'{", ".join(close)}' + (', ...' if len(classes) > 1 else '')
+        )
+    return classes.index(name)

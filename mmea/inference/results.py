@@ -1,0 +1,247 @@
+"""What a model found in images: pictures, labels, tables.
+
+A kind of task is a class here: it draws one image, keeps what it found, and
+writes the files at the end.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from rich.table import Table
+
+from mmea.engine.drawing import draw_class, draw_instances, draw_labels
+from mmea.files import whole, write_text
+
+__all__ = ['Classes', 'Instances', 'Labels', 'make_results']
+
+
+class Results:
+    """What all kinds share.
+
+    Args:
+        out (Path): Folder of the results.
+        meta (dict): ``classes`` and ``palette`` of the data set.
+        opacity (float): Of what is drawn over photographs.
+        only (Sequence[int] | None): Ids of the classes to draw and to count;
+            None, all.
+        score_thr (float): Instances of a lower score are left out.
+    """
+
+    #: Columns of the table of each image.
+    columns: tuple[str, ...]
+
+    def __init__(
+        self,
+        out: Path,
+        meta: dict,
+        *,
+        opacity: float = 0.5,
+        only: Sequence[int] | None = None,
+        score_thr: float = 0.3,
+    ) -> None:
+        self.out = out
+        self.meta = meta
+        self.opacity = opacity
+        self.only = only
+        self.score_thr = score_thr
+        self.rows: list[tuple] = []
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.meta.get('classes') or ()
+
+    def draw(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        """Draw what was found over uint8 (H, W, 3), RGB."""
+        raise NotImplementedError
+
+    def add(self, name: Path, sample: BaseDataElement) -> None:
+        """Keep what was found in one image."""
+        raise NotImplementedError
+
+    def summary(self) -> Table:
+        """Make a table of what was found in all images, by class."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """Write ``summary.csv``, a line for each finding."""
+        with (
+            whole(self.out / 'summary.csv') as part,
+            open(part, 'w', newline='', encoding='utf-8') as file,
+        ):
+            writer = csv.writer(file, lineterminator='\n')
+            writer.writerow(self.columns)
+            writer.writerows(self.rows)
+
+
+class Labels(Results):
+    """Semantic segmentation: ``labels/NAME.png`` and shares of pixels."""
+
+    columns = ('image', 'class', 'share')
+
+    def draw(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        return draw_labels(
+            picture,
+            _label_map(sample),
+            self.meta,
+            opacity=self.opacity,
+            only=self.only,
+        )
+
+    def add(self, name: Path, sample: BaseDataElement) -> None:
+        labels = _label_map(sample)
+        with whole(self.out / 'labels' / name.with_suffix('.png')) as part:
+            self._to_image(labels).save(part)
+        share = np.bincount(labels.ravel(), minlength=len(self.classes))
+        for i in range(len(self.classes)) if self.only is None else self.only:
+            if share[i]:
+                row = f'{share[i] / labels.size:.6f}'
+                self.rows.append((name.as_posix(), self.classes[i], row))
+
+    def _to_image(self, labels: np.ndarray) -> Image.Image:
+        # The ids of the data set's own label images, where 0 is no class.
+        shift = int(bool(self.meta.get('reduce_zero_label')))
+        if len(self.classes) + shift > 256:
+            return Image.fromarray((labels + shift).astype(np.uint16))
+        image = Image.fromarray((labels + shift).astype(np.uint8), 'P')
+        palette = np.asarray(self.meta['palette'], np.uint8)
+        image.putpalette(np.pad(palette, ((shift, 0), (0, 0))).tobytes())
+        return image
+
+    def summary(self) -> Table:
+        images = len({row[0] for row in self.rows})
+        table = Table('class', 'images', 'share of all pixels')
+        for name in self.classes:
+            shares = [float(row[2]) for row in self.rows if row[1] == name]
+            if shares:
+                share = sum(shares) / images
+                table.add_row(name, f'{len(shares)}', f'{share:.1%}')
+        return table
+
+
+class Instances(Results):
+    """Detection: boxes and masks as COCO annotations with scores."""
+
+    columns = ('image', 'class', 'score', 'x', 'y', 'width', 'height')
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.images: list[dict] = []
+        self.annotations: list[dict] = []
+
+    def _kept(self, sample: BaseDataElement) -> Any:
+        found = sample.pred_instances.cpu().numpy()
+        keep = found.scores >= self.score_thr
+        if self.only is not None:
+            keep &= np.isin(found.labels, list(self.only))
+        return found[keep]
+
+    def draw(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        found = self._kept(sample).to_tensor()
+        return draw_instances(picture, found, self.meta, opacity=self.opacity)
+
+    def add(self, name: Path, sample: BaseDataElement) -> None:
+        height, width = map(int, sample.ori_shape)
+        number = len(self.images) + 1
+        self.images.append(
+            dict(
+                id=number,
+                file_name=name.as_posix(),
+                width=width,
+                height=height,
+            )
+        )
+        found = self._kept(sample)
+        for i in range(len(found)):
+            x0, y0, x1, y1 = map(float, found.bboxes[i])
+            label, score = int(found.labels[i]), float(found.scores[i])
+            box = [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
+            annotation = dict(
+                id=len(self.annotations) + 1,
+                image_id=number,
+                category_id=label + 1,
+                bbox=box,
+                area=box[2] * box[3],
+                iscrowd=0,
+                score=round(score, 4),
+            )
+            if 'masks' in found:
+                annotation.update(_encode(found.masks[i]))
+            self.annotations.append(annotation)
+            row = name.as_posix(), self.classes[label], f'{score:.4f}', *box
+            self.rows.append(row)
+
+    def summary(self) -> Table:
+        table = Table('class', 'images', 'instances', 'mean score')
+        for name in self.classes:
+            rows = [row for row in self.rows if row[1] == name]
+            if rows:
+                mean = sum(float(row[2]) for row in rows) / len(rows)
+                images = len({row[0] for row in rows})
+                table.add_row(name, f'{images}', f'{len(rows)}', f'{mean:.2f}')
+        return table
+
+    def write(self) -> None:
+        super().write()
+        import json
+
+        content = dict(
+            images=self.images,
+            annotations=self.annotations,
+            categories=[
+                dict(id=i, name=name) for i, name in enumerate(self.classes, 1)
+            ],
+        )
+        write_text(self.out / 'predictions.json', json.dumps(content))
+
+
+class Classes(Results):
+    """Classification: the five likeliest classes of each image."""
+
+    columns = ('image', 'class', 'score')
+
+    def draw(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        return draw_class(picture, sample, self.classes)
+
+    def add(self, name: Path, sample: BaseDataElement) -> None:
+        scores = sample.pred_score.cpu()
+        for i in scores.argsort(descending=True)[:5].tolist():
+            text = self.classes[i] if self.classes else str(i)
+            self.rows.append((name.as_posix(), text, f'{scores[i]:.4f}'))
+
+    def summary(self) -> Table:
+        table = Table('class', 'images')
+        first = list(
+            dict((row[0], row[1]) for row in self.rows[::-1]).values()
+        )
+        for name in sorted(set(first), key=first.count, reverse=True):
+            table.add_row(name, f'{first.count(name)}')
+        return table
+
+
+def make_results(
+    sample: BaseDataElement, *args: Any, **kwargs: Any
+) -> Results:
+    """Make the results of the kind that a data sample is of."""
+    if 'pred_sem_seg' in sample:
+        return Labels(*args, **kwargs)
+    if 'pred_instances' in sample:
+        return Instances(*args, **kwargs)
+    return Classes(*args, **kwargs)
+
+
+def _label_map(sample: BaseDataElement) -> np.ndarray:
+    return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+
+
+def _encode(mask: np.ndarray) -> dict:
+    """Give a mask as COCO's compressed runs, and its area."""
+    from pycocotools import mask as coco
+
+    runs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    runs['counts'] = runs['counts'].decode()
+    return dict(segmentation=runs, area=float(mask.sum()))

@@ -1,0 +1,116 @@
+"""Photographs, folders and videos in; pictures, labels and tables out."""
+
+import csv
+import shutil
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmea
+from mmea.cli.predict import main
+from mmea.train import main as train
+
+
+@pytest.fixture
+def predict(project, run):
+    run(train, 'tiny.py', '--work-dir', 'work', '--cfg-options',
+        'train_cfg.max_iters=2')  # fmt: skip
+    Path('photos/more').mkdir(parents=True)
+    for i, name in enumerate(['a.jpg', 'b.jpg', 'more/a.jpg']):
+        shutil.copy(f'data/images/training/{i}.jpg', f'photos/{name}')
+    checkpoint = 'work/iter_2.pth'
+    return partial(run, main, 'tiny.py', checkpoint, '--device', 'cpu')
+
+
+def test_folder(predict, capsys):
+    predict('photos', '--out', 'out', '--batch-size', '2')
+    names = ['a', 'b', 'more/a']
+    model = mmea.load('tiny.py', 'work/iter_2.pth', device='cpu')
+    shares = {}
+    for name in names:
+        want = model.predict(f'photos/{name}.jpg').pred_sem_seg.data[0]
+        label = Image.open(f'out/labels/{name}.png')
+        # ADE20K's own label images count from 1.
+        assert np.array_equal(np.array(label), want + 1)
+        palette = np.array(label.getpalette()).reshape(-1, 3)
+        assert palette[1].tolist() == list(model.meta['palette'][0])
+        for i, count in zip(*want.unique(return_counts=True)):
+            key = f'{name}.jpg', model.classes[i]
+            shares[key] = int(count) / want.numel()
+        overlay = cv2.imread(f'out/overlays/{name}.jpg')
+        assert overlay.shape[:2] == want.shape
+    with open('out/summary.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(shares)
+    for row in rows:
+        want = shares[row['image'], row['class']]
+        assert float(row['share']) == pytest.approx(want, abs=1e-6)
+    assert 'share of all pixels' in capsys.readouterr().out
+
+
+def test_broken_files_stop_nothing(predict):
+    Path('photos/aa.jpg').write_bytes(b'no picture')
+    with pytest.raises(SystemExit) as end:
+        predict('photos', '--out', 'out')
+    assert '1 of 4 files are left out: cannot decode the' in str(end.value)
+    assert 'photos/aa.jpg' in str(end.value)
+    assert len(list(Path('out/labels').rglob('*.png'))) == 3
+    assert not list(Path('out').rglob('*.part*'))
+
+
+def test_classes_and_opacity(predict, run):
+    predict('photos/a.jpg', '--out', 'all', '--opacity', '1')
+    rows = Path('all/summary.csv').read_text().splitlines()[1:]
+    found = [row.split(',')[1] for row in rows]
+    out = ('--out', 'none', '--opacity', '1', '--classes')
+    other = next(c for c in ('wall', 'sky', 'tree', 'road') if c not in found)
+    predict('photos/a.jpg', *out, other)
+    assert Path('none/summary.csv').read_text().splitlines() == [
+        'image,class,share'
+    ]
+    photo = cv2.imread('photos/a.jpg')
+    Image.fromarray(photo[..., ::-1]).save('saved.jpg', quality=92)
+    saved, none, found = (
+        cv2.imread(path).astype(int)
+        for path in ('saved.jpg', 'none/overlays/a.jpg', 'all/overlays/a.jpg')
+    )
+    assert np.array_equal(none, saved)
+    assert np.abs(found - saved).mean() > 10
+    with pytest.raises(SystemExit, match='--classes wal: .* it has wall'):
+        predict('photos/a.jpg', *out, 'wal')
+
+
+def test_video(predict):
+    codec = cv2.VideoWriter.fourcc(*'mp4v')
+    writer = cv2.VideoWriter('film.mp4', codec, 5, (48, 32))
+    for i in range(3):
+        writer.write(cv2.imread(f'data/images/training/{i}.jpg'))
+    writer.release()
+    Path('broken.mp4').write_bytes(b'no film')
+    words = '1 of 2 files are left out: cannot decode the video broken.mp4'
+    with pytest.raises(SystemExit, match=words):
+        predict('film.mp4', 'broken.mp4', '--out', 'out')
+    film = cv2.VideoCapture('out/overlays/film.mp4')
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert film.get(cv2.CAP_PROP_FPS) == 5
+    assert film.read()[1].shape == (32, 48, 3)
+    assert [p.name for p in Path('out').rglob('*.mp4')] == ['film.mp4']
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['--opacity', '2'], '--opacity must be from 0 to 1, got 2'),
+        (['--score-thr', '-1'], '--score-thr must be from 0 to 1'),
+        (['--batch-size', '0'], '--batch-size must be >= 1'),
+        (['--device', 'tpu'], 'cannot use the device tpu'),
+        (['--out', 'work/iter_2.pth/x'], 'cannot make the folder --out'),
+    ],
+)
+def test_bad_options(predict, args, words):
+    with pytest.raises(SystemExit, match=words):
+        predict('photos/a.jpg', '--out', 'out', *args)
