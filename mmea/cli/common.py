@@ -13,7 +13,13 @@ from mmea.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ['DictAction', 'command', 'load_config', 'make_parser']
+__all__ = [
+    'DictAction',
+    'command',
+    'hide_known_warnings',
+    'load_config',
+    'make_parser',
+]
 
 
 class DictAction(argparse.Action):
@@ -78,6 +84,11 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
         help='who started the processes (default: none, one process)',
     )
     parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show on the console all that goes into the log file',
+    )
+    parser.add_argument(
         '--no-check',
         action='store_true',
         help='do not look at the data before the start (once they are '
@@ -92,6 +103,14 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
         help=argparse.SUPPRESS,
     )
     return parser
+
+
+def hide_known_warnings(verbose: bool = False) -> None:
+    """Leave out what the stack says in vain, before it is imported."""
+    if not verbose:
+        from mmea.engine import console
+
+        console.hide_known_warnings()
 
 
 def load_config(args: argparse.Namespace) -> 'Config':

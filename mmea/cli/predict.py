@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmea.cli.common import command
+from mmea.cli.common import command, hide_known_warnings
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -66,6 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = None
     if args.inputs[0].endswith(CHECKPOINTS):
         checkpoint, *args.inputs = args.inputs
+
+    hide_known_warnings()
 
     from mmea.engine.checkpoint import use_safe_loading
     from mmea.inference import load

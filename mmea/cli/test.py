@@ -4,7 +4,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmea.cli.common import command, load_config, make_parser
+from mmea.cli.common import (
+    command,
+    hide_known_warnings,
+    load_config,
+    make_parser,
+)
 from mmea.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         'tta_pipeline',
     )
     args = parser.parse_args(argv)
+    hide_known_warnings(args.verbose)
 
     from mmengine.dist import is_main_process
 
@@ -69,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.out and cfg.default_scope in DUMPS and is_main_process():
             part = stack.enter_context(whole(args.out))
             cfg.test_evaluator[-1].out_file_path = str(part)
-        runner = build_runner(cfg, 'test_dataloader')
+        runner = build_runner(cfg, 'test_dataloader', verbose=args.verbose)
         check_checkpoint(runner.model, cfg.load_from, partial=False)
         if args.out and cfg.default_scope not in DUMPS:
             _check_depth(runner.model)

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmea.engine.console import ConsoleHook, QuietRunner
 from mmea.engine.data_checks import check_heads
 from mmea.engine.guarded_loaders import guard_loaders
 from mmea.engine.hooks import FiniteLossHook, PlainMetaHook
@@ -19,7 +20,7 @@ from mmea.errors import UserError, in_one_line
 __all__ = ['build_runner', 'run']
 
 
-def build_runner(cfg: Config, *loaders: str) -> Runner:
+def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
     """Build the Runner of a config that has passed the preflight.
 
     Its pipelines get mmea's loaders; see :mod:`mmea.engine.guarded_loaders`.
@@ -29,6 +30,8 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
     Args:
         cfg (Config): As :func:`mmea.engine.config.load_config` gives it.
         loaders (str): Keys of the data loaders that will be used.
+        verbose (bool): Whether the console shows all that the log file gets,
+            or what :mod:`mmea.engine.console` tells. Default: True.
 
     Returns:
         Runner: mmengine's.
@@ -41,9 +44,13 @@ def build_runner(cfg: Config, *loaders: str) -> Runner:
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
         )
-    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    build = Runner.from_cfg if verbose else QuietRunner.from_cfg
+    if 'runner_type' in cfg:
+        build = RUNNERS.build
     with in_one_line(f'cannot build what {cfg.filename} describes'):
         runner = build(cfg)
+    if not verbose:
+        runner.register_hook(ConsoleHook())
     guard_loaders(runner, cfg)
     for guard in (FiniteLossHook, PlainMetaHook):
         if not any(isinstance(hook, guard) for hook in runner.hooks):
@@ -93,6 +100,10 @@ def run(runner: Runner, start: Callable[[], Any]) -> None:
             raise
         with in_one_line(f'cannot run {runner.cfg.filename}'):
             raise
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, ConsoleHook):
+                hook.stop()
 
 
 def _check_machine(error: Exception, work_dir: str) -> None:

@@ -1,0 +1,281 @@
+"""What a person sees of a run; the log file has all of it."""
+
+import logging
+import resource
+import sys
+import warnings
+from datetime import timedelta
+from numbers import Real
+from typing import Any
+
+import mmengine.logging
+import torch
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook
+from mmengine.logging import MMLogger, print_log
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+__all__ = ['ConsoleHook', 'QuietRunner', 'hide_known_warnings']
+
+#: Warnings that nobody can act on: the start of the message, and why.
+KNOWN = (
+    ('Default ``avg_non_ignore`` is False', "mmseg's default, for all nets"),
+    ('The draw is False', 'pictures are for those who ask by --show-dir'),
+    ('The prefix is not set in metric', 'a metric of mmseg has none'),
+    ('"FileClient" will be deprecated', 'said by the stack about itself'),
+    ('"HardDiskBackend" is the alias', 'said by the stack about itself'),
+    ('`torch.jit.script` is deprecated', 'said by torch of packages'),
+    ('`torch.jit.interface` is deprecated', 'said by torch of packages'),
+    ('pkg_resources is deprecated', 'mmengine imports it'),
+    ('The `srun` command', 'of a launcher that is not used'),
+    ('`torch.cuda.amp.GradScaler', "mmengine's, on a newer torch"),
+)
+
+
+#: Modules whose information is for a person too.
+TELLING = ('mmea.', 'mmengine.hooks.early_stopping_hook')
+TABLES = (
+    'mmea.engine.metrics',
+    'mmseg.evaluation',
+    'mmdet.evaluation',
+    'mmpretrain.evaluation',
+)
+
+
+def hide_known_warnings() -> None:
+    """Leave out the warnings of the stack that tell nobody what to do."""
+    for start, _ in KNOWN:
+        escaped = ''.join(c if c.isalnum() or c == ' ' else '.' for c in start)
+        warnings.filterwarnings('ignore', message=escaped)
+    # Without a logger it prints what is for debugging too.
+    if mmengine.logging.print_log is print_log:
+        mmengine.logging.print_log = _print_log
+
+
+def _print_log(
+    msg: Any, logger: Any = None, level: int = logging.INFO
+) -> None:
+    if logger is not None or level >= logging.INFO:
+        print_log(msg, logger, level)
+
+
+class _ToConsole(logging.Filter):
+    """Let warnings through, and what mmea says; tables only at the end."""
+
+    tables = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = str(record.msg)
+        if record.levelno >= logging.WARNING:
+            return not text.startswith(tuple(start for start, _ in KNOWN))
+        frame: Any = sys._getframe(1)
+        while frame is not None:
+            name = frame.f_globals.get('__name__', '')
+            if not name.startswith(('logging', 'mmengine.logging', __name__)):
+                if name.startswith(TABLES):
+                    return self.tables
+                return name.startswith(TELLING)
+            frame = frame.f_back
+        return False
+
+
+class _Stdout:
+    """Whatever stands for stdout now: a bar puts itself in front of it."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner, whose environment, config and hooks go to the log.
+
+    A :class:`ConsoleHook` tells on the console what a person asks for.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(_ToConsole())
+                handler.setStream(_Stdout())
+        return logger
+
+
+class ConsoleHook(Hook):
+    """Tell how a training goes: a panel, a bar, a line for each validation.
+
+    Where there is no terminal, plain lines at the log's interval.
+    """
+
+    priority = 'LOWEST'  # after those that measure and save
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._interval = 50
+
+    @master_only
+    def before_run(self, runner: Runner) -> None:
+        if not self._console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn('{task.fields[told]}'),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, LoggerHook):
+                self._interval = hook.interval
+        facts = _facts(runner)
+        if self._bar is None:
+            width = max(map(len, facts))
+            for name, text in facts.items():
+                print(f'{name:{width}}  {text}', flush=True)
+            return
+        table = Table.grid(padding=(0, 2))
+        for name, text in facts.items():
+            table.add_row(name, text)
+        self._console.print(Panel(table, title='mmea train', expand=False))
+        self._bar.start()
+        self._task = self._bar.add_task(
+            'Training',
+            total=runner.max_iters,
+            completed=runner.iter,
+            told='',
+        )
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        training = runner._train_loop is not None
+        self._show_tables(runner, not training or self._is_last(runner))
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._show_tables(runner, True)
+
+    def _is_last(self, runner: Runner) -> bool:
+        return runner.iter >= runner.max_iters
+
+    def _show_tables(self, runner: Runner, shown: bool) -> None:
+        for handler in runner.logger.handlers:
+            for known in handler.filters:
+                if isinstance(known, _ToConsole):
+                    known.tables = shown
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:  # fmt: skip
+        done = runner.iter + 1
+        if not is_main_process():
+            return
+        due = done % self._interval == 0 or done == runner.max_iters
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+            if due:
+                self._bar.update(self._task, told=_progress(runner))
+        elif due:
+            left = _seconds(runner) * (runner.max_iters - done)
+            until = timedelta(seconds=round(left))
+            print(
+                f'{done}/{runner.max_iters}  {_progress(runner)}  '
+                f'{until} left',
+                flush=True,
+            )
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        self._say_metrics(runner, metrics, f'Validation at {runner.iter}')
+
+    def after_test_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        self._say_metrics(runner, metrics, 'Test')
+
+    @master_only
+    def _say_metrics(
+        self, runner: Runner, metrics: dict | None, title: str
+    ) -> None:
+        told = [
+            f'{name} {value:.4g}'
+            for name, value in (metrics or {}).items()
+            if isinstance(value, Real) and not name.startswith('IoU/')
+        ]
+        best = any(
+            isinstance(hook, CheckpointHook)
+            and f'_{runner.iter}.' in str(getattr(hook, 'best_ckpt_path', ''))
+            for hook in runner.hooks
+        )
+        mark = '  (the best so far)' if best and title != 'Test' else ''
+        text = f'{title}: {"  ".join(told) or "no metrics"}{mark}'
+        if self._bar is not None:
+            self._console.print(text, highlight=False, soft_wrap=True)
+        else:
+            print(text, flush=True)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was, however the run ended."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def after_train(self, runner: Runner) -> None:
+        self.stop()
+
+
+def _facts(runner: Runner) -> dict[str, str]:
+    """Tell what is about to be trained."""
+    model = getattr(runner.model, 'module', runner.model)
+    number = sum(p.numel() for p in model.parameters())
+    device = next(model.parameters()).device
+    size = f'{len(runner.train_dataloader.dataset)} for training'
+    if runner._val_dataloader is not None:
+        loader = runner.val_loop.dataloader
+        size += f', {len(loader.dataset)} for validation'
+    length = f'{runner.max_iters} iterations'
+    if runner.iter:
+        length += f', from {runner.iter}'
+    return {
+        'config': str(runner.cfg.filename),
+        'model': f'{type(model).__name__}, {number / 1e6:.2f} M parameters',
+        'data': f'{type(runner.train_dataloader.dataset).__name__}, {size}',
+        'length': f'{length}, on {device}',
+        'work dir': str(runner.work_dir),
+    }
+
+
+def _progress(runner: Runner) -> str:
+    told = []
+    scalars = runner.message_hub.log_scalars
+    for name, key in (('loss', 'train/loss'), ('lr', 'train/lr')):
+        if key in scalars:
+            told.append(f'{name} {scalars[key].current():.4g}')
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated()
+    told.append(f'{_seconds(runner):.2f} s/iteration')
+    told.append(f'{memory / 1e9:.1f} GB')
+    return '  '.join(told)
+
+
+def _seconds(runner: Runner) -> float:
+    times = runner.message_hub.log_scalars.get('train/time')
+    return float(times.mean(10)) if times else 0.0

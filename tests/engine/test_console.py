@@ -1,0 +1,126 @@
+"""What a person sees of a run; the log file has all of it."""
+
+import logging
+import warnings
+from functools import partial
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MMLogger, print_log
+from mmengine.runner import IterBasedTrainLoop
+
+from mmea.engine import console
+from mmea.test import main as evaluate
+from mmea.train import main
+
+
+@pytest.fixture
+def train(project, run):
+    options = '--cfg-options', 'train_cfg.max_iters=4', 'train_cfg.val_int' \
+        'erval=2', 'default_hooks.logger.interval=2'  # fmt: skip
+    return partial(run, main, 'tiny.py', '--work-dir', 'work', *options)
+
+
+def test_few_lines(train, run, capsys):
+    train()
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) < 20
+    text = '\n'.join(out)
+    assert 'config    tiny.py' in text
+    assert 'ADE20KDataset, 8 for training, ' in text
+    assert 'length    4 iterations, on cpu' in text
+    lines = [line for line in out if line[:3] in ('2/4', '4/4')]
+    assert [line[:3] for line in lines] == ['2/4', '4/4']
+    assert text.count('per class results') == 1  # of the last validation
+    assert ' loss ' in lines[0] and 's/iteration' in lines[0]
+    checks = [line for line in out if line.startswith('Validation at ')]
+    assert [line.split(':')[0][-1] for line in checks] == ['2', '4']
+    assert all('mIoU ' in line for line in checks)
+    assert 'the best so far' in checks[0]
+    (log,) = Path('work').rglob('*.log')
+    told = log.read_text()
+    assert 'System environment' in told and 'Config:' in told
+    assert 'per class results' in told and 'Iter(train)' in told
+    run(evaluate, 'tiny.py', '--work-dir', 'work')
+    out = capsys.readouterr().out
+    assert 'Test: ' in out and 'System environment' not in out
+    assert 'per class results' in out
+
+
+def test_all_lines(train, capsys):
+    train('--verbose')
+    out = capsys.readouterr().out
+    assert 'System environment' in out and 'Iter(train)' in out
+
+
+def test_what_passes(capsys, tmp_path):
+    logger = MMLogger('x', 'x', log_file=str(tmp_path / 'x.log'))
+    (handler,) = [
+        h for h in logger.handlers if type(h) is logging.StreamHandler
+    ]
+    handler.addFilter(console._ToConsole())
+    handler.setStream(console._Stdout())
+    scope = dict(print_log=print_log, logger=logger)
+    for module in ('mmea.engine.x', 'mmseg.x', 'mmengine.runner.x'):
+        own = dict(scope, __name__=module)
+        exec(f'print_log("from {module}", logger)', own)  # noqa: S102
+    print_log('careful', logger, logging.WARNING)
+    print_log(
+        'The prefix is not set in metric class X.', logger, logging.WARNING
+    )
+    out = capsys.readouterr().out
+    assert 'from mmea.engine.x' in out and 'careful' in out
+    for hidden in ('mmseg.x', 'runner.x', 'prefix'):
+        assert hidden not in out
+        assert hidden in (tmp_path / 'x.log').read_text()
+
+
+def test_warnings_that_tell_nothing():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        console.hide_known_warnings()
+        warnings.warn('The draw is False, and so on', stacklevel=1)
+        warnings.warn('something new', stacklevel=1)
+    assert [str(w.message) for w in seen] == ['something new']
+
+
+def test_early_stop(train, capsys):
+    options = ('optim_wrapper.optimizer.lr=0.0', 'train_cfg.max_iters=9',
+               'train_cfg.val_interval=1', 'param_scheduler=None')  # fmt: skip
+    train(*options, '--early-stop', '2')
+    out = capsys.readouterr().out
+    assert 'Validation at 3:' in out and 'Validation at 4:' not in out
+    with pytest.raises(SystemExit, match='--early-stop 0: give validations'):
+        train('--early-stop', '0')
+    with pytest.raises(SystemExit, match='--early-stop 1: .*save_best .now N'):
+        train('val_evaluator.iou_metrics=[mDice]', '--early-stop', '1')
+
+
+def test_fast_resume(train, capsys):
+    import inspect
+
+    train('--fast-resume') if 'fast_forward_on_resume' in inspect.signature(
+        IterBasedTrainLoop
+    ).parameters else pytest.raises(SystemExit, train, '--fast-resume')
+
+
+def test_tensorboard(train, monkeypatch):
+    events = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator'
+    )
+    train('--log', 'tensorboard')
+    (path,) = Path('work').rglob('events.out.tfevents.*')
+    found = events.EventAccumulator(str(path.parent))
+    found.Reload()
+    assert [e.step for e in found.Scalars('loss')] == [2, 4]
+    assert [e.step for e in found.Scalars('mIoU')] == [2, 4]
+    assert list(Path('work').rglob('scalars.json'))  # the stack's own stays
+
+
+def test_package_of_a_log_is_missing(train, monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    words = '--log wandb needs the package wandb: pip install wandb'
+    with pytest.raises(SystemExit, match=words):
+        train('--log', 'wandb')
