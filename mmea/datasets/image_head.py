@@ -36,7 +36,7 @@ def read_head(file: str | IO[bytes]) -> Head | None:
         file (str | IO[bytes]): Path or open file.
 
     Returns:
-        Head | None: None of what is no image that Pillow knows.
+        Head | None: None of what is no image that Pillow knows, or several.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -50,6 +50,8 @@ def read_head(file: str | IO[bytes]) -> Head | None:
             with Image.open(file) as image:
                 tag = image.getexif().get(ORIENTATION)
                 width, height = image.size
+                if getattr(image, 'n_frames', 1) > 1:
+                    return None  # bands may be pages
                 if image.format == 'TIFF':  # Pillow tells its upright size
                     tags = image.tag_v2
                     width, height = tags[WIDTH], tags[HEIGHT]

@@ -41,6 +41,14 @@ def test_what_is_no_image(tmp_path):
         read_head(str(tmp_path / 'gone.png'))
 
 
+def test_bands_in_pages(tmp_path):
+    """(32, 48, 13) as tifffile writes it: 32 pages of 48 x 13."""
+    tifffile = pytest.importorskip('tifffile')
+    path = str(tmp_path / 'x.tif')
+    tifffile.imwrite(path, np.zeros((32, 48, 13), np.uint16))
+    assert read_head(path) is None
+
+
 def test_larger_than_pillow_decodes(recwarn):
     limit = Image.MAX_IMAGE_PIXELS
     side = int(np.sqrt(3 * limit))
