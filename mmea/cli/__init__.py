@@ -15,6 +15,7 @@ COMMANDS = {
     'train': 'train a model of mmseg, mmdet or mmpretrain',
     'test': 'evaluate a checkpoint',
     'predict': 'use a model on photographs and videos',
+    'publish': 'write weights, config and card of a model to a folder',
     'compare': 'compare attention layers, by cost and by training',
     'convert': 'turn a published checkpoint into one of mmea',
     'demo-data': 'render a small data set in the layout of a real one',

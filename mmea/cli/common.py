@@ -48,7 +48,9 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Make a parser of the arguments that train and test have in common."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument(
-        'config', help='path of a config, or the name of one mmea ships'
+        'config',
+        help='path of a config, or the name of one mmea ships, or '
+        'mmseg:NAME, mmdet:NAME, mmpretrain:NAME',
     )
     parser.add_argument(
         '--work-dir',

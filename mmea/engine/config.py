@@ -10,6 +10,7 @@ from mmengine.runner import FlexibleRunner, Runner
 
 import mmea
 from mmea.engine.preflight import check_packages
+from mmea.engine.stock_configs import bases_by_module, is_stock, stock_config
 from mmea.errors import UserError, in_one_line
 
 __all__ = ['load_config']
@@ -38,7 +39,9 @@ def load_config(
     """Read a config as the commands train and test it.
 
     Args:
-        name (str): Path of a config file, or the name of one mmea ships.
+        name (str): Path of a config file, the name of one mmea ships, or
+            ``mmseg:NAME`` of one that mmseg ships, so too ``mmdet:NAME`` and
+            ``mmpretrain:NAME``.
         demo (bool): Apply what ``--demo`` changes. Default: False.
         swap (str | None): Attention that replaces the model's, as
             ``--swap-attention`` names it.
@@ -55,13 +58,8 @@ def load_config(
             attention is swapped already or whose package is not there, or an
             option that nothing would read.
     """
-    path = name
-    if not Path(path).is_file():
-        try:
-            path = mmea.config(name)
-        except ValueError as error:
-            raise UserError(f'no config file {name}, and {error}') from None
-    with in_one_line(f'cannot read the config {path}'):
+    path = _find(name)
+    with in_one_line(f'cannot read the config {path}'), bases_by_module():
         cfg = Config.fromfile(path)
     if demo:
         _apply_demo(cfg)
@@ -83,6 +81,17 @@ def load_config(
             stem += '_' + swap.rpartition('.')[2]
         cfg.work_dir = os.path.join('work_dirs', stem)
     return cfg
+
+
+def _find(name: str) -> str:
+    if Path(name).is_file():
+        return name
+    if is_stock(name):
+        return stock_config(name)
+    try:
+        return mmea.config(name)
+    except ValueError as error:
+        raise UserError(f'no config file {name}, and {error}') from None
 
 
 def _check_keys(cfg: Config, options: dict) -> None:

@@ -181,8 +181,11 @@ def load(
     if checkpoint is None:
         checkpoint = pick_checkpoint(cfg.work_dir)
     init_default_scope(cfg.default_scope)
+    net = dict(cfg.model)
+    if cfg.get('data_preprocessor'):  # as the Runner does
+        net.setdefault('data_preprocessor', cfg.data_preprocessor)
     with in_one_line(f'cannot build the model of {cfg.filename}'):
-        model = MODELS.build(cfg.model)
+        model = MODELS.build(net)
     check_checkpoint(model, checkpoint, partial=False)
     device = device or get_device()
     stored = load_checkpoint(checkpoint, 'cpu')
@@ -233,7 +236,9 @@ def _meta(cfg: Config) -> dict:
     """Read the classes off the data set of the config, without its files."""
     dataset = dict(_test_set(cfg))
     cls: Any = dataset.pop('type')
-    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+    if isinstance(cls, str):
+        with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+            cls = registry.get(cls)
     try:
         return cls(**dict(dataset, pipeline=[], lazy_init=True)).metainfo
     except Exception:  # one that looks for its files at once
