@@ -12,9 +12,12 @@ __all__ = ['COMMANDS', 'main']
 
 #: Name: what it does. The module has the same name, with underscores.
 COMMANDS = {
+    'new': 'write a config for images and masks, or a COCO file, of your own',
+    'check-data': 'check the data of a config, count and draw them',
     'train': 'train a model of mmseg, mmdet or mmpretrain',
     'test': 'evaluate a checkpoint',
     'predict': 'use a model on photographs and videos',
+    'export': 'write a model as ONNX or as a torch.export program, checked',
     'publish': 'write weights, config and card of a model to a folder',
     'compare': 'compare attention layers, by cost and by training',
     'convert': 'turn a published checkpoint into one of mmea',
