@@ -166,6 +166,7 @@ def test_public_names():
         'get_config',
         'list_attentions',
         'list_configs',
+        'load',
         'swap_attention',
     ]
     assert all(hasattr(mmea, name) for name in mmea.__all__)

@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,7 @@ class MisleadingScenes(BaseDataset):
     ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f'split must be train or val, got {split=}')
-        if not isinstance(bias, Real) or not 0 <= bias <= 1:
+        if not isinstance(bias, (int, float)) or not 0 <= bias <= 1:
             raise ValueError(f'bias must be in 0..1, got {bias=}')
         check_at_least(1, number=number)
         check_at_least(0, seed=seed)

@@ -1,7 +1,7 @@
 """Size and orientation of an image, without its pixels."""
 
 import warnings
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
@@ -53,7 +53,7 @@ def read_head(file: str | IO[bytes]) -> Head | None:
                 if getattr(image, 'n_frames', 1) > 1:
                     return None  # bands may be pages
                 if image.format == 'TIFF':  # Pillow tells its upright size
-                    tags = image.tag_v2
+                    tags: Any = getattr(image, 'tag_v2')  # noqa: B009
                     width, height = tags[WIDTH], tags[HEIGHT]
                 upright = tag not in range(2, 9)
                 return Head((height, width), None if upright else tag)

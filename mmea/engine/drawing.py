@@ -68,13 +68,17 @@ def draw_labels(
     side = max(image.shape[:2])
     drawer.ax_save.legend(
         handles=[
-            Patch(color=np.divide(colour, 255), label=classes[i])
+            Patch(color=_hex(colour), label=classes[i])
             for i, colour in zip(found, colours)
         ],
         loc='lower right',
         fontsize=max(side / 60, 6) * 72 / drawer.fig_save.dpi,
     )
     return drawer.get_image()
+
+
+def _hex(colour: tuple[int, ...]) -> str:
+    return '#' + ''.join(f'{c:02x}' for c in colour)
 
 
 def draw_instances(

@@ -45,7 +45,7 @@ class Predictor:
     """
 
     def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
-        self.model = model.eval()
+        self.model: Any = model.eval()
         self.cfg = cfg
         self.meta = meta
         steps = [
@@ -86,7 +86,8 @@ class Predictor:
         if type(batch_size) is not int or batch_size < 1:
             raise ValueError(f'batch_size must be an int >= 1, {batch_size=}')
         one = isinstance(images, (str, os.PathLike, np.ndarray))
-        listed: Any = [images] if one else list(images)
+        several: Any = images
+        listed = [several] if one else list(several)
         found: list[BaseDataElement] = []
         for start in range(0, len(listed), batch_size):
             batch = map(self.read, listed[start : start + batch_size])
