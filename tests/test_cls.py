@@ -122,9 +122,11 @@ def test_wrong_data(demo):
     path = next(Path('data/demo/imagenet/train').rglob('*.JPEG'))
     path.write_bytes(b'no picture')
     options = (*SHORT[1:], 'train_cfg.max_epochs=1')
-    with pytest.raises(SystemExit, match=f'cannot decode the image {path}'):
-        # The same data as if they were a user's own: not rendered anew.
-        demo('demo_scenes=None', *options)
+    # The same data as if they were a user's own: not rendered anew.
+    message = fails('demo_scenes=None', *options)
+    assert f"holds 1 files that cannot be decoded: '{path}'" in message
+    message = fails('demo_scenes=None', *options, '--no-check')
+    assert f'cannot decode the image {path}' in message
 
 
 def test_out_must_be_a_pickle(demo, run):

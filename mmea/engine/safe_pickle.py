@@ -10,6 +10,7 @@ makes is a placeholder; :func:`settle` puts the real thing in its place.
 
 import math
 import re
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,20 @@ def _no_bytes() -> bytes:
     return b''
 
 
+def _range(*numbers: int) -> range:
+    """Stand for ``range``, which a user's metainfo may hold."""
+    if any(type(n) is not int for n in numbers):
+        raise Refused(f'a range of {numbers!r}')
+    return range(*numbers)
+
+
+def _path(*parts: str) -> str:
+    """Stand for paths, as their text."""
+    if any(type(part) is not str for part in parts):
+        raise Refused(f'a path of {parts!r}')
+    return PurePosixPath(*parts).as_posix()
+
+
 def _attribute(owner: Any, name: str) -> Any:
     """Stand for ``getattr``."""
     cls = HistoryBuffer if owner is _History else getattr(owner, 'cls', None)
@@ -133,6 +148,9 @@ def safe_globals() -> list[Any]:
         (_Array, 'numpy.ndarray'),
         (_attribute, 'builtins.getattr'),
         (_no_bytes, 'builtins.bytes'),
+        (_range, 'builtins.range'),
+        (_path, 'pathlib.PosixPath'),
+        (_path, 'pathlib.WindowsPath'),
         (_History, f'{HistoryBuffer.__module__}.HistoryBuffer'),
         (
             _Owner(OneCycleParamScheduler),

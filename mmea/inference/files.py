@@ -129,7 +129,8 @@ def _predict_video(
     kwargs: dict,
 ) -> None:
     frames = mmcv.VideoReader(str(source.path))
-    if not frames.width or not frames.fps:
+    # What OpenCV says of a file that is none differs by its version.
+    if frames.frame_cnt < 1 or not frames.width or not frames.fps:
         raise UserError(
             f'cannot decode the video {source.path}; is it one, and has '
             'OpenCV its codec?'

@@ -128,12 +128,20 @@ def test_no_labels_where_nothing_is_compared():
     assert len(pipeline(*steps, val_evaluator=evaluator)) == 3
 
 
-def test_the_runner_reads_by_them_and_writes_the_stack_s(fails):
+def test_the_runner_reads_by_them_and_writes_the_stack_s(fails, run):
     """The file that the run leaves is what the stack's inferencers read."""
-    import os
+    from pathlib import Path
 
-    os.remove('data/annotations/training/3.png')
-    assert 'label image not found: data/annotations/training/3.png' in fails()
+    from mmea.train import main
+
+    label = Path('data/annotations/training/7.png')
+    content = label.read_bytes()
+    label.unlink()
+    message = fails('--no-check')
+    assert 'label image not found: data/annotations/training/7.png' in message
+    label.write_bytes(content)
+    options = '--cfg-options', 'train_cfg.max_iters=1'
+    run(main, 'tiny.py', '--work-dir', 'work', *options)
     test = Config.fromfile('work/tiny.py').test_dataloader.dataset.pipeline
     assert [step['type'] for step in test] == [
         'LoadImageFromFile',

@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,6 +160,12 @@ def test_containers_that_hold_themselves(tmp_path):
     same(got['b'][0][0], np.float32(2))
 
 
+def test_what_a_metainfo_may_hold(tmp_path):
+    """Of a training by another tool, whose checkpoint has it as it is."""
+    got = load(dict(a=range(1, 9, 2), b=Path('/x/y')), tmp_path)
+    assert got == dict(a=range(1, 9, 2), b='/x/y')
+
+
 VALUES = [
     None, 0, 1, -1, 2**40, 1.5, True, b'', b'12345678', 'O', 'f8', 'V8', '',
     'f8,O', (), (0,), (1,), (-1,), (2**40,), [('a', 'O')], dict(a=1), object,
@@ -191,6 +198,8 @@ def test_what_each_name_can_build(function, name):
                     assert made.kind in KINDS
                 elif isinstance(made, (np.ndarray, np.generic)):
                     assert made.dtype.kind in KINDS
+                elif isinstance(made, (range, str)):
+                    assert {*map(type, args)} <= {int, str}
                 elif made != b'':
                     assert made is getattr(HistoryBuffer, args[1])
 
