@@ -48,7 +48,7 @@ for extra in "${extras[@]}"; do
       >log 2>&1
   ) || { tail -n 40 "$folder/log"; echo "error: the demo of $extra failed" >&2; exit 1; }
   # The evaluation at the end, and its pictures.
-  metric=$(grep -oE '(mIoU|coco/bbox_mAP|accuracy/top1): [0-9.]+' "$folder/log" | tail -n 1 || true)
+  metric=$(grep -oE '(mIoU|coco/bbox_mAP|accuracy/top1) [0-9.]+' "$folder/log" | tail -n 1 || true)
   [[ $metric ]] && ls "$folder"/work_dirs/*/predictions.png >/dev/null ||
     { echo "error: the demo of $extra did not evaluate or draw" >&2; exit 1; }
   version=$("$folder/venv/bin/python" -c 'import torch; print(torch.__version__)')
