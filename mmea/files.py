@@ -5,7 +5,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['whole', 'write_text']
+from mmea.errors import UserError
+
+__all__ = ['make_folder', 'whole', 'write_text']
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make the folder that an option names.
+
+    Args:
+        folder (Path): With those above it.
+        option (str): Such as ``'--out'``, for the error.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'cannot make the folder {option} {folder}: {error.strerror}'
+        ) from error
 
 
 @contextmanager

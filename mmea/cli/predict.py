@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     hide_known_warnings()
 
     from mmea.engine.checkpoint import use_safe_loading
+    from mmea.files import make_folder
     from mmea.inference import load
     from mmea.inference.files import predict_files
     from mmea.inference.inputs import find_inputs
@@ -80,12 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     only = None
     if args.classes:
         only = [_find(name, predictor.classes) for name in args.classes]
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'cannot make the folder --out {args.out}: {error.strerror}'
-        ) from error
+    make_folder(args.out, '--out')
     broken = predict_files(
         predictor,
         inputs,

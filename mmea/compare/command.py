@@ -34,7 +34,7 @@ from mmea.engine.data_checks import fingerprint
 from mmea.engine.lock import lock_folder
 from mmea.engine.preflight import check_packages, prepare_data
 from mmea.errors import UserError
-from mmea.files import write_text
+from mmea.files import make_folder, write_text
 from mmea.profiling import MODES, count_macs, count_parameters
 
 __all__ = ['compare']
@@ -74,12 +74,7 @@ def compare(args: Namespace) -> None:
         args.members = ([NONE] if args.config else []) + all_members()
     members = {text: parse_member(text) for text in args.members}
     text = ['# Comparison of attention layers', '']
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'cannot make the folder --out {args.out}: {error.strerror}'
-        ) from error
+    make_folder(args.out, '--out')
     with lock_folder(args.out, 'comparison'):
         # First, as it finds what is wrong with the config.
         runs = _make_runs(args, members) if args.config else []

@@ -43,6 +43,10 @@ class LoadImage(LoadImageFromFile):
             orientation, ``'ignore'`` none. Default: None, by the size.
         args, kwargs: Of mmcv's LoadImageFromFile.
 
+    Shapes:
+        ``img_path`` to ``img``, (H, W, 3) in BGR, (H, W) in grey, (H, W, C)
+        of many bands; ``img_shape`` and ``ori_shape`` are its (H, W).
+
     Raises:
         UserError: The image is missing or cannot be decoded, or fits its
             annotations both turned and not.

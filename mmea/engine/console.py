@@ -127,6 +127,7 @@ class ConsoleHook(Hook):
         self._bar: Progress | None = None
         self._task: Any = None
         self._interval = 50
+        self._best: str | None = None
 
     @master_only
     def before_run(self, runner: Runner) -> None:
@@ -146,6 +147,7 @@ class ConsoleHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, LoggerHook):
                 self._interval = hook.interval
+        self._best = _best_checkpoint(runner)  # of a run that goes on
         facts = _facts(runner)
         if self._bar is None:
             width = max(map(len, facts))
@@ -220,12 +222,8 @@ class ConsoleHook(Hook):
             for name, value in (metrics or {}).items()
             if isinstance(value, Real) and not name.startswith('IoU/')
         ]
-        best = any(
-            isinstance(hook, CheckpointHook)
-            and f'_{runner.iter}.' in str(getattr(hook, 'best_ckpt_path', ''))
-            for hook in runner.hooks
-        )
-        mark = '  (the best so far)' if best and title != 'Test' else ''
+        before, self._best = self._best, _best_checkpoint(runner)
+        mark = '  (the best so far)' if self._best != before else ''
         text = f'{title}: {"  ".join(told) or "no metrics"}{mark}'
         if self._bar is not None:
             self._console.print(text, highlight=False, soft_wrap=True)
@@ -239,6 +237,13 @@ class ConsoleHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         self.stop()
+
+
+def _best_checkpoint(runner: Runner) -> str | None:
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            return getattr(hook, 'best_ckpt_path', None)
+    return None
 
 
 def _facts(runner: Runner) -> dict[str, str]:

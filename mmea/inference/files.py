@@ -84,6 +84,7 @@ def predict_files(
                 with _noted(broken):
                     _predict_video(predictor, source, out, progress, kwargs)
                 progress.advance(task)
+        progress.update(task, completed=len(inputs))  # the broken ones too
     if results is not None:
         results.write()
         Console().print(results.summary())

@@ -4,8 +4,10 @@ import logging
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger, print_log
 from mmengine.runner import IterBasedTrainLoop
 
@@ -82,6 +84,19 @@ def test_warnings_that_tell_nothing():
         warnings.warn('The draw is False, and so on', stacklevel=1)
         warnings.warn('something new', stacklevel=1)
     assert [str(w.message) for w in seen] == ['something new']
+
+
+def test_the_best_of_epochs(capsys):
+    """Its file is named by the epoch, the validation by the iteration."""
+    saver = CheckpointHook(save_best='mIoU')
+    runner = SimpleNamespace(iter=40, hooks=[saver])
+    saver.best_ckpt_path = None
+    hook = console.ConsoleHook()
+    for path in ('epoch_1', 'epoch_1', 'epoch_3'):
+        saver.best_ckpt_path = f'best_mIoU_{path}.pth'
+        hook.after_val_epoch(runner, dict(mIoU=1.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert ['best so far' in line for line in lines] == [True, False, True]
 
 
 def test_early_stop(train, capsys):
