@@ -83,13 +83,21 @@ def _main_table(
                 f'{own[0]["macs"] / 1e9:.3f}',
                 *(summarise([*values[m][member].values()]) for m in metrics),
                 ', '.join(f'{v:.2f}' for v in values[first][member].values()),
-                summarise([row['seconds_per_iteration'] for row in own]),
+                summarise(
+                    [
+                        row['seconds_per_iteration']
+                        for row in own
+                        if row['seconds_per_iteration'] is not None
+                    ]
+                ),
                 f'{max(row["peak_memory"] for row in own):.0f}',
             ]
         )
     header = ['attention', 'M params', 'GMAC/image', *metrics]
     header += [f'{first} of each seed', 's/iteration', 'peak memory, MB']
+    lengths = sorted({row['length'] for row in rows if 'length' in row})
     return [
+        *([f'Trained: {", ".join(lengths)}.', ''] if lengths else []),
         'Mean ± sample standard deviation over the seeds. Parameters and '
         'multiply-accumulates are those of the whole model, the latter for '
         'the first image of the evaluation; memory is that of the training '
@@ -131,6 +139,8 @@ def _mean(values: dict[str, dict[int, float]], member: str) -> str:
 
 def summarise(values: list[float]) -> str:
     """Mean and, of several, sample standard deviation and number."""
+    if not values:
+        return '-'
     mean = statistics.mean(values)
     if len(values) == 1:
         return f'{mean:.2f} (1 run)'

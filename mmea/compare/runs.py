@@ -52,6 +52,7 @@ class Run:
     ) -> None:
         self.label, self.seed, self.size = label, seed, size
         self.facts = facts
+        self._length = _length(cfg)
         self._config = folder / _slug(label) / 'config.py'
         self.folder = self._config.parent / f'seed-{seed}'
         self.log = self.folder / 'log.txt'
@@ -117,8 +118,8 @@ class Run:
     def result(self) -> dict | None:
         """What is known of a run that has ended well, else None.
 
-        member, seed, metrics of the last evaluation, seconds per iteration
-        of training (median of what was logged) and per image of evaluation,
+        member, seed, metrics of the last evaluation, length in words, seconds
+        per iteration of training (median of what was logged) and per image of evaluation,
         peak memory, size of the model, and the facts.
         """
         if self._result.is_file():
@@ -147,7 +148,9 @@ class Run:
             member=self.label,
             seed=self.seed,
             metrics=metrics,
-            seconds_per_iteration=times[len(times) // 2],
+            length=self._length,
+            # None of a run that is shorter than the interval of its log.
+            seconds_per_iteration=times[len(times) // 2] if times else None,
             seconds_per_evaluated_image=last.get('time'),
             peak_memory=max(
                 (line.get('peak_memory', 0) for line in training), default=0
@@ -210,6 +213,15 @@ def check_facts(path: Path, there: dict, facts: dict) -> None:
             f'({_first_difference(there, facts)}); choose another --out, or '
             'remove that folder'
         )
+
+
+def _length(cfg: Config) -> str:
+    train_cfg = cfg.get('train_cfg') or {}
+    for key in ('max_iters', 'max_epochs'):
+        if key in train_cfg:
+            unit = 'iterations' if key == 'max_iters' else 'epochs'
+            return f'{train_cfg[key]} {unit}'
+    return 'of unknown length'
 
 
 def _slug(label: str) -> str:

@@ -5,6 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mmea.compare import runs
+from mmea.compare.accuracy import accuracy_tables
 from mmea.compare.runs import Run, find_results, train_runs
 from mmea.errors import UserError
 
@@ -58,7 +59,8 @@ FACTS = dict(versions=dict(torch='2.0'), data='abc')
 
 
 def make_run(folder, facts=FACTS, **more) -> Run:
-    cfg = Config(dict(model=dict(type='Net')) | more)
+    train_cfg = dict(max_iters=3)
+    cfg = Config(dict(model=dict(type='Net'), train_cfg=train_cfg) | more)
     return Run('a:b=1', 3, cfg, folder, facts, dict(parameters=7))
 
 
@@ -82,6 +84,7 @@ def test_a_run_reads_what_was_logged(tmp_path):
         member='a:b=1',
         seed=3,
         metrics=dict(mIoU=8.5, aAcc=9.0),
+        length='3 iterations',
         seconds_per_iteration=2,
         seconds_per_evaluated_image=7,
         peak_memory=900.0,
@@ -125,6 +128,21 @@ def test_a_run_without_an_evaluation(tmp_path):
     run._process = type('Ended', (), dict(poll=lambda self: 0))()
     with pytest.raises(UserError, match='has no evaluation'):
         _ = run.result
+
+
+def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
+    run = make_run(tmp_path, train_cfg=dict(max_epochs=1))
+    scalars = run.folder / 'work/2026/vis_data/scalars.json'
+    scalars.parent.mkdir(parents=True)
+    scalars.write_text('{"mIoU": 5.0, "time": 7, "step": 1}\n')
+    run._process = type('Ended', (), dict(poll=lambda self: 0))()
+    result = run.result
+    assert result['metrics'] == dict(mIoU=5.0)
+    assert result['seconds_per_iteration'] is None
+    assert result['length'] == '1 epochs'
+    text = accuracy_tables([dict(result, macs=1)], ['mIoU'], ['none'])
+    assert text[0] == 'Trained: 1 epochs.'
+    assert text[-2].split('|')[-3].strip() == '-'
 
 
 def test_a_detector_that_finds_nothing(tmp_path):
