@@ -983,16 +983,16 @@ FAULTS = [
     ),
     Fault(
         'x-and-y-flipped',
-        'mmea.datasets.coco_masks.fill_polygon',
-        'x0, y0 = np.asarray(points, float).T',
-        'y0, x0 = np.asarray(points, float).T',
+        'mmea.datasets.coco_masks._fill',
+        'coco_mask.frPyObjects(segmentation, height, width)\n        )',
+        'coco_mask.frPyObjects(segmentation, width, height)\n        )',
         'tests/datasets/test_coco_masks.py',
     ),
     Fault(
         'run-lengths-along-the-rows',
         'mmea.datasets.coco_masks._fill',
-        'runs.reshape(width, height).T',
-        'runs.reshape(height, width)',
+        'coco_mask.decode(runs) == 1',
+        'coco_mask.decode(runs).T.reshape(height, width) == 1',
         'tests/datasets/test_coco_masks.py',
     ),
     Fault(
