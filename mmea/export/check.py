@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,12 +69,18 @@ def picture(batch: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def _onnx(path: Path) -> Run:
+    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    model = onnx.load(path)
+    for constant in model.graph.initializer:
+        if constant.name == 'score_thr':
+            zero = onnx.numpy_helper.from_array(np.float32(0), constant.name)
+            constant.CopyFrom(zero)
     session = onnxruntime.InferenceSession(
-        str(path), options, ['CPUExecutionProvider']
+        model.SerializeToString(), options, ['CPUExecutionProvider']
     )
 
     def run(image: Tensor) -> list[Tensor]:

@@ -34,8 +34,6 @@ class AnchorGraph(Graph):
     """
 
     names = ('boxes', 'scores', 'labels')
-    # What torch 2.12 writes as ONNX finds no boxes in onnxruntime.
-    suffixes = ('.pt2',)
     batches = False
     score_thr: Tensor
 

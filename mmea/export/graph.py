@@ -29,8 +29,6 @@ class Graph(nn.Module):
     names: tuple[str, ...] = ('labels', 'scores')
     #: What the graph leaves out, for the user; '' if nothing.
     note = ''
-    #: Of the files that it can be in.
-    suffixes: tuple[str, ...] = ('.onnx', '.pt2')
     #: Whether B may be another number than 1.
     batches = True
 

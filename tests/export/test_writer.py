@@ -149,6 +149,26 @@ def test_eager_graph(turn):
 
 
 @torch.no_grad()
+def test_padding_to_a_divisor():
+    """Right and below, filled by pad_val, and cropped off again."""
+    cfg = dict(
+        SMALL['data_preprocessor'], pad_val=3.0, test_cfg=dict(size_divisor=32)
+    )
+    model = build(SMALL, data_preprocessor=cfg)
+    graph = make_graph(model)
+    image = checks.picture(2, 3, 41, 65)
+    x = graph.images(image)
+    assert x.shape[-2:] == (64, 96)
+    assert (x[:, :, 41:] == 3).all() and (x[..., 65:] == 3).all()
+    labels, scores = graph(image)
+    logits = model.decode_head(model.extract_feat(x))
+    want = nn.functional.interpolate(logits, (64, 96), mode='bilinear')
+    want = want[..., :41, :65].softmax(1)
+    torch.testing.assert_close(scores, want, rtol=1e-4, atol=1e-5)
+    assert graph.compare([labels, scores], graph.predict(model, image)) == ''
+
+
+@torch.no_grad()
 @pytest.mark.slow
 @pytest.mark.parametrize('cfg', [SEGMENTOR, SMALL], ids=['fpn', 'small'])
 @pytest.mark.parametrize('name', ['a.onnx', 'a.pt2'])
