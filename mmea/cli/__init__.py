@@ -21,6 +21,7 @@ COMMANDS = {
     'publish': 'write weights, config and card of a model to a folder',
     'compare': 'compare attention layers, by cost and by training',
     'convert': 'turn a published checkpoint into one of mmea',
+    'env': 'tell what is installed here, and the traps among it',
     'demo-data': 'render a small data set in the layout of a real one',
     'coco-to-masks': 'turn COCO annotations into label images',
 }

@@ -9,6 +9,7 @@ from typing import NoReturn
 from torch import nn
 
 from mmea.errors import UserError
+from mmea.mmcv_ops.pip_commands import compile_command
 
 __all__ = ['MissingOp', 'missing_op']
 
@@ -25,10 +26,8 @@ def missing_op(name: str) -> Callable[..., NoReturn]:
         raise MissingOp(
             f"mmcv's op {name}, which {_asking(sys._getframe(1))} calls, is "
             'not among those that torchvision can do; compile mmcv: '
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
-            f'--no-deps --force-reinstall --no-binary {package} '
-            f'{package}=={version(package)} (docs/install.md says what it '
-            'needs)'
+            f'{compile_command(package, version(package))} (docs/install.md '
+            'says what it needs)'
         )
 
     return op

@@ -4,14 +4,9 @@ from typing import Any
 
 import torch
 
+from mmea.mmcv_ops.pip_commands import pair
+
 __all__ = ['ops']
-
-
-def _matching(release: str) -> str:
-    """Name the torchvision of a torch: 0.27.1 for 2.12.1."""
-    major, minor, patch = release.split('.')[:3]
-    # True of every release from torch 2.0 and torchvision 0.15 on.
-    return f'==0.{int(minor) + 15}.{patch}' if major == '2' else ''
 
 
 def _load() -> Any:
@@ -28,7 +23,7 @@ def _load() -> Any:
         # without.
         raise ModuleNotFoundError(
             f'mmcv has no compiled ops, and {found}; install the pair: pip '
-            f'install torch=={release} torchvision{_matching(release)}',
+            f'install {pair(release)}',
             name='mmcv._ext',
         ) from error
     return torch.ops.torchvision

@@ -1206,4 +1206,11 @@ FAULTS = [
         'hook.interval = 50',
         'tests/test_cls.py::test_demo_resume_and_test',
     ),
+    Fault(
+        'one-stack-over-the-other-unseen',
+        'mmea.environment.facts._installed',
+        "re.sub('[-_.]+', '-', name).lower()",
+        'name',
+        'tests/cli/test_env.py::test_traps_end_in_one',
+    ),
 ]
