@@ -13,7 +13,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ __all__ = [
     'Limits',
     'Step',
     'count_macs',
+    'count_macs_of_parts',
     'count_parameters',
     'extrapolate',
     'free_memory',
@@ -299,11 +302,46 @@ _CPU_KERNELS = {
 
 def count_macs(step: Callable) -> int:
     """Count multiply-accumulates of convolutions and matrix products."""
-    with FlopCounterMode(
-        display=False, custom_mapping=_CPU_KERNELS
-    ) as counter:
+    with _counter() as counter:
         step()
     return counter.get_total_flops() // 2
+
+
+def count_macs_of_parts(
+    step: Callable, parts: Mapping[str, nn.Module]
+) -> tuple[int, dict[str, int]]:
+    """Count multiply-accumulates as :func:`count_macs`, and where they are.
+
+    Args:
+        step (Callable): Runs the parts, by calling them or their forward().
+        parts (Mapping[str, nn.Module]): By name; they may lie in each other.
+
+    Returns:
+        tuple[int, dict[str, int]]: In all; of each part that ran.
+    """
+    macs: dict[str, int] = {}
+
+    def counted(name: str, forward: Callable) -> Callable:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            before = counter.get_total_flops()
+            out = forward(*args, **kwargs)
+            done = (counter.get_total_flops() - before) // 2
+            macs[name] = macs.get(name, 0) + done
+            return out
+
+        return run
+
+    # torch sees modules that are called; mmseg runs head.forward().
+    with _counter() as counter, ExitStack() as patches:
+        for name, part in parts.items():
+            run = counted(name, part.forward)
+            patches.enter_context(patch.object(part, 'forward', run))
+        step()
+    return counter.get_total_flops() // 2, macs
+
+
+def _counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=_CPU_KERNELS)
 
 
 def count_parameters(module: nn.Module) -> int:

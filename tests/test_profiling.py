@@ -166,3 +166,24 @@ def test_limits(monkeypatch):
     assert limits.allow('large', 15) and not limits.allow('large', 16)
     limits.note('slow', 16, dict(seconds=4.0, memory=0.2))
     assert limits.allow('slow', 32) and not limits.allow('slow', 64)
+
+
+def test_count_macs_of_parts():
+    class Host(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(3, 5) for _ in 'abc')
+            self.d = nn.Sequential(nn.Linear(5, 2), nn.ReLU())
+
+        def forward(self, x):
+            # By a call, twice, and as mmseg calls its heads; c not at all.
+            return self.d.forward(self.b(x) + self.a(x) + self.a(x))
+
+    net, x = Host(), torch.randn(7, 3)
+    parts = dict(net.named_modules())
+    whole, macs = profiling.count_macs_of_parts(lambda: net(x), parts)
+    assert whole == 7 * (3 * 15 + 10) == profiling.count_macs(lambda: net(x))
+    assert macs == {
+        '': whole, 'a': 210, 'b': 105, 'd': 70, 'd.0': 70, 'd.1': 0
+    }  # fmt: skip
+    assert 'forward' not in vars(net.a)

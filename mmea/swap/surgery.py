@@ -1,6 +1,5 @@
 """Swap the attention of a built model, in place."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -9,25 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from mmea.layers import AttentionBlock2d
-from mmea.profiling import count_macs, count_parameters
+from mmea.profiling import count_parameters
 
 from .adapters import TokenAttention, WindowTokens, build_replacement
+from .count import count_forward, looks_like_attention
 from .eligibility import obstacle
 from .report import Site, SwapReport
-from .rules import Rule, has_name, kind_of
+from .rules import Rule, kind_of
 
 __all__ = ['swap_attention']
-
-# Parts of names; the last three are DANet's, EMANet's and PSANet's.
-_LOOKS_LIKE_ATTENTION = (
-    'Attention',
-    'Attn',
-    'MSA',
-    'NonLocal',
-    'CAM',
-    'EMAModule',
-    'PSAMask',
-)
 
 
 def swap_attention(
@@ -78,13 +67,13 @@ def swap_attention(
     plan = list(_plan(model, checked, report))
     report.unused = [str(rule.source) for rule in checked if not rule.used]
     before = count_parameters(model)
-    macs = 0 if input_size is None else _count_macs(model, input_size)
+    macs = 0 if input_size is None else count_forward(model, input_size)
     for parent, attr, module in plan:
         # Not setattr(): a Sequential's children have numbers for names.
         parent._modules[attr] = module
     report.params = before, count_parameters(model)
     if input_size is not None:
-        report.macs = macs, _count_macs(model, input_size)
+        report.macs = macs, count_forward(model, input_size)
     if plan and hasattr(model, 'init_weights'):
         names = [site.name for site in report.replaced]
         earlier: Any = vars(model).get('init_weights')
@@ -123,7 +112,7 @@ def _plan(
                     stays = replacements[module] is None
                     (report.left if stays else report.replaced).append(site)
                 else:
-                    if _looks_like_attention(module):
+                    if looks_like_attention(module):
                         reason = 'no known source, so no rule can name it'
                         report.left.append(_site(inner, reason))
                     yield from walk(inner)
@@ -189,13 +178,6 @@ def _size(module: nn.Module) -> int:
     return sum(param.numel() for param in module.parameters())
 
 
-def _looks_like_attention(module: nn.Module) -> bool:
-    names = [base.__name__ for base in type(module).__mro__]
-    return any(
-        part in name for name in names for part in _LOOKS_LIKE_ATTENTION
-    )
-
-
 def _init_weights(model: Any, names: list[str]) -> None:
     """Run the host's init_weights(), without the last word on new modules.
 
@@ -248,31 +230,3 @@ def _add_bias_table(
     Of another size, it is passed over.
     """
     state[f'{prefix}w_msa.relative_position_bias_table'] = torch.empty(0, 0)
-
-
-@torch.no_grad()
-def _count_macs(model: nn.Module, size: tuple[int, int]) -> int:
-    """Of one image through the model, in eval mode, head included."""
-    device = next(model.parameters()).device
-    args: list[Any] = [torch.zeros(1, 3, *size, device=device)]
-    kwargs = {}
-    if 'mode' in inspect.signature(model.forward).parameters:
-        kwargs['mode'] = 'tensor'
-    if has_name(type(model), 'mmdet.models.detectors.base.BaseDetector'):
-        from mmdet.structures import DetDataSample
-
-        names = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-        meta: dict[str, Any] = dict.fromkeys(names, tuple(size))
-        meta['scale_factor'] = (1.0, 1.0)
-        args.append([DetDataSample(metainfo=meta)])
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    # torch's fused attention is one operation, which nobody counts.
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        return count_macs(lambda: model(*args, **kwargs))
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, mode in modes.items():
-            module.training = mode

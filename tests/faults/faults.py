@@ -751,14 +751,14 @@ FAULTS = [
     ),
     Fault(
         'counting-leaves-eval-mode',
-        'mmea.swap.surgery._count_macs',
+        'mmea.swap.count.count_forward',
         'module.training = mode',
         'pass',
         'tests/swap/test_surgery.py::test_counting_leaves_the_modes',
     ),
     Fault(
         'counting-leaves-the-fast-path-off',
-        'mmea.swap.surgery._count_macs',
+        'mmea.swap.count.count_forward',
         'torch.backends.mha.set_fastpath_enabled(fused)',
         'pass',
         'tests/swap/test_surgery.py::test_counting_leaves_the_modes',
@@ -1212,5 +1212,12 @@ FAULTS = [
         "re.sub('[-_.]+', '-', name).lower()",
         'name',
         'tests/cli/test_env.py::test_traps_end_in_one',
+    ),
+    Fault(
+        'heads-that-mmseg-does-not-call-uncounted',
+        'mmea.profiling.count_macs_of_parts',
+        "patch.object(part, 'forward', run)",
+        "patch.object(part, '__call__', run, create=True)",
+        'tests/test_profiling.py::test_count_macs_of_parts',
     ),
 ]
