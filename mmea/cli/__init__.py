@@ -20,6 +20,7 @@ COMMANDS = {
     'export': 'write a model as ONNX or as a torch.export program, checked',
     'publish': 'write weights, config and card of a model to a folder',
     'compare': 'compare attention layers, by cost and by training',
+    'print-config': 'print the whole config, as train runs it',
     'flops': 'count parameters and multiplications, part by part',
     'convert': 'turn a published checkpoint into one of mmea',
     'env': 'tell what is installed here, and the traps among it',

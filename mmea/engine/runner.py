@@ -14,10 +14,11 @@ from mmengine.runner import Runner
 from mmea.engine.console import ConsoleHook, QuietRunner
 from mmea.engine.data_checks import check_heads
 from mmea.engine.guarded_loaders import guard_loaders
-from mmea.engine.hooks import FiniteLossHook, PlainMetaHook
+from mmea.engine.hooks import FiniteLossHook, PlainMetaHook, keep_best
+from mmea.engine.preflight import check_packages
 from mmea.errors import UserError, in_one_line
 
-__all__ = ['build_runner', 'run']
+__all__ = ['as_trained', 'build_runner', 'run']
 
 
 def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
@@ -40,7 +41,7 @@ def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
         UserError: A part of the config has a wrong type or argument, or the
             heads and the data differ in their classes.
     """
-    if get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN'):
+    if _leave_sync_bn(cfg):
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
         )
@@ -58,6 +59,22 @@ def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
     for loader in filter(cfg.get, loaders):
         check_heads(runner.model, cfg, loader)
     return runner
+
+
+def as_trained(cfg: Config) -> None:
+    """Change a config as ``mmea train`` without options does. In place.
+
+    Args:
+        cfg (Config): As :func:`mmea.engine.config.load_config` gives it.
+    """
+    check_packages(cfg)
+    cfg.setdefault('launcher', 'none')
+    keep_best(cfg)
+    _leave_sync_bn(cfg)
+
+
+def _leave_sync_bn(cfg: Config) -> bool:
+    return get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN')
 
 
 class _FirstIteration(Hook):

@@ -1220,4 +1220,11 @@ FAULTS = [
         "patch.object(part, '__call__', run, create=True)",
         'tests/test_profiling.py::test_count_macs_of_parts',
     ),
+    Fault(
+        'printed-config-is-not-the-one-that-is-trained',
+        'mmea.engine.runner.as_trained',
+        'keep_best(cfg)',
+        'pass',
+        'tests/cli/test_print_config.py::test_what_train_runs',
+    ),
 ]
