@@ -23,9 +23,10 @@ COMMANDS = {
     'print-config': 'print the whole config, as train runs it',
     'flops': 'count parameters and multiplications, part by part',
     'convert': 'turn a published checkpoint into one of mmea',
-    'env': 'tell what is installed here, and the traps among it',
     'demo-data': 'render a small data set in the layout of a real one',
     'coco-to-masks': 'turn COCO annotations into label images',
+    'env': 'tell what is installed here, and the traps among it',
+    'completion': 'print what a shell needs to complete mmea by Tab',
 }
 
 

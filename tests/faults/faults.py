@@ -1227,4 +1227,11 @@ FAULTS = [
         'pass',
         'tests/cli/test_print_config.py::test_what_train_runs',
     ),
+    Fault(
+        'no-configs-by-tab',
+        'mmea.completion._takes_files',
+        'action.nargs != 0',
+        "action.dest != 'config'",
+        'tests/test_completion.py::test_files',
+    ),
 ]
