@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,16 +60,20 @@ def report() -> dict[str, Any]:
 def _how_installed() -> str:
     """Say where mmea is, and whether pip knows of it."""
     here = Path(mmea.__file__).parent
-    try:
-        found = distribution('mmea')
-    except PackageNotFoundError:
-        return f'not by pip, in {here}'
-    url = json.loads(found.read_text('direct_url.json') or '{}')
-    if url.get('dir_info', {}).get('editable'):
-        same = url['url'] == here.parent.as_uri()
-        return f'{"editable" if same else "not by pip"}, in {here}'
-    same = Path(str(found.locate_file('mmea'))) == here
-    return f'{"by pip" if same else "not by pip"}, in {here}'
+    # A checkout in the working directory has an egg-info of its own.
+    found = [d for d in distributions(name='mmea') if d.read_text('INSTALLER')]
+    urls = [json.loads(d.read_text('direct_url.json') or '{}') for d in found]
+    if any(
+        url.get('dir_info', {}).get('editable')
+        and url['url'] == here.parent.as_uri()
+        for url in urls
+    ):
+        how = 'editable'
+    elif any(Path(str(d.locate_file('mmea'))) == here for d in found):
+        how = 'by pip'
+    else:
+        how = 'not by pip'
+    return f'{how}, in {here}'
 
 
 def _is_compiled() -> bool:
