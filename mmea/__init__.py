@@ -12,6 +12,7 @@ from mmea import mmcv_ops, safe_loading
 
 __all__ = [
     '__version__',
+    'attention_maps',
     'config',
     'get_config',
     'list_attentions',
@@ -21,7 +22,11 @@ __all__ = [
 ]
 
 #: Where functions are that need torch and the stack.
-LATE = dict(load='mmea.inference', swap_attention='mmea.swap')
+LATE = dict(
+    attention_maps='mmea.maps',
+    load='mmea.inference',
+    swap_attention='mmea.swap',
+)
 
 __version__ = '0.1.0'
 

@@ -33,6 +33,7 @@ FLOORS = {
     'demo': 1,
     'layers': 2,
     'convert': 3,
+    'maps': 3,
     'models': 4,
     'caam': 5,
     'swap': 5,
@@ -117,10 +118,14 @@ def test_imports_go_downwards(path):
 
 @pytest.mark.parametrize(
     'path',
-    [*(PACKAGE / 'ops').rglob('*.py'), *(PACKAGE / 'layers').rglob('*.py')],
+    [
+        p
+        for part in ('ops', 'layers', 'maps')
+        for p in (PACKAGE / part).rglob('*.py')
+    ],
     ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
-def test_ops_and_layers_need_torch_only(path):
+def test_ops_layers_and_maps_need_torch_only(path):
     allowed = {'torch', 'mmea', *sys.stdlib_module_names}
     assert {n.split('.')[0] for n in imports(path)} <= allowed
 
@@ -162,6 +167,7 @@ def test_public_names():
     assert [ast.literal_eval(v) for v in values] == [mmea.__all__]
     assert mmea.__all__ == [
         '__version__',
+        'attention_maps',
         'config',
         'get_config',
         'list_attentions',

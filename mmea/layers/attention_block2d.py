@@ -112,6 +112,10 @@ class AttentionBlock2d(nn.Module):
         """Return the module whose zero weights make :meth:`attend` zero."""
         return self.out_proj  # type: ignore[return-value]
 
+    def find_mask(self, x: Tensor) -> Tensor | None:
+        """Return the mask of a call without one; the registered form's."""
+        return None
+
     def output_mask(self, mask: Tensor) -> Tensor:
         """Mark the valid outputs; a system with a stride overrides it."""
         return mask

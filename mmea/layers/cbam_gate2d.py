@@ -102,12 +102,19 @@ class CBAMGate2d(AttentionBlock2d):
         super().reset_parameters()
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        tokens, channels = self.gates(x, mask)
+        return x * channels * tokens
+
+    def gates(
+        self, x: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute s_t, (B, 1, H, W), and s_c, (B, C, 1, 1)."""
         channels, tokens = self._checkpointed(self._two_steps, x, mask)
         if mask is None:
             gate = self.token_norm(tokens)
         else:
             gate = masked_norm(self.token_norm, tokens, mask)
-        return x * channels * gate.sigmoid()
+        return gate.sigmoid(), channels
 
     def _two_steps(
         self, x: Tensor, mask: Tensor | None

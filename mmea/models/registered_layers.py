@@ -65,10 +65,11 @@ class _Registered(layers.AttentionBlock2d):
             kwargs['act_layer'] = partial(build_activation_layer, act_cfg)
         super().__init__(in_channels, **kwargs)
 
+    def find_mask(self, x: Tensor) -> Tensor | None:
+        return current_mask(x) if self.padded else None
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is None and self.padded:
-            mask = current_mask(x)
-        return super().forward(x, mask)
+        return super().forward(x, self.find_mask(x) if mask is None else mask)
 
 
 def _build_norm(cfg: dict, num_features: int) -> nn.Module:

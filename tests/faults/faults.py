@@ -420,9 +420,9 @@ FAULTS = [
     ),
     Fault(
         'regions-take-the-mask-of-the-batch',
-        'mmea.models.registered_layers._Registered.forward',
-        'mask is None and self.padded',
-        'mask is None',
+        'mmea.models.registered_layers._Registered.find_mask',
+        'current_mask(x) if self.padded else None',
+        'current_mask(x)',
         'tests/swap/test_adapters.py::TestSignatures::'
         'test_tokens_are_no_map_of_the_batch',
     ),
@@ -1233,5 +1233,19 @@ FAULTS = [
         'action.nargs != 0',
         "action.dest != 'config'",
         'tests/test_completion.py::test_files',
+    ),
+    Fault(
+        'padding-dilutes-the-shares',
+        'mmea.maps.result.AttentionMaps.shares',
+        'if self.mask is None',
+        'if True',
+        'tests/maps/test_slots.py',
+    ),
+    Fault(
+        'folded-layer-drawn-without-its-bias',
+        'mmea.maps.slots.external',
+        'if bias is not None',
+        'if False',
+        'tests/maps/test_slots.py',
     ),
 ]
