@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from mmea.engine.data_checks import has_labels
 
-__all__ = ['guard_loaders', 'guard_pipeline']
+__all__ = ['guard_dataset', 'guard_loaders', 'guard_pipeline']
 
 #: By the class that a name stands for: a user's own class is never replaced,
 #: however it is named. mmdet's LoadAnnotations is another, and stays.
@@ -60,6 +60,17 @@ def guard_pipeline(pipeline: Sequence[dict], scope: str) -> list[dict]:
     """
     with TRANSFORMS.switch_scope_and_registry(scope) as registry:
         return list(_guard(list(pipeline), registry, False, {}))
+
+
+def guard_dataset(dataset: dict, scope: str) -> dict:
+    """Copy the config of a data set with mmea's loaders, labels included.
+
+    Args:
+        dataset (dict): Such as ``cfg.val_dataloader.dataset``.
+        scope (str): Of the config that it comes from.
+    """
+    with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+        return _guard(dataset, registry, True, {})
 
 
 def _guard(

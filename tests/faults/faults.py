@@ -1248,4 +1248,11 @@ FAULTS = [
         'if False',
         'tests/maps/test_slots.py',
     ),
+    Fault(
+        'map-over-the-padding-too',
+        'mmea.visualize.view.Frame.lay',
+        'values[: self.seen[0], : self.seen[1]]',
+        'values',
+        'tests/visualize/test_view.py',
+    ),
 ]
