@@ -1,13 +1,17 @@
 """The wheel, as a project outside of the checkout sees it."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmea.engine.checkpoint import load_checkpoint
 
@@ -186,6 +190,46 @@ def test_training_in_another_project(python, tmp_path):
     memory = state['state_dict']['decode_head.attention.key_memory']
     assert memory.shape == (32, 8)
     assert '--show-dir' in python('-m', 'mmea.test', '--help')
+
+
+@pytest.mark.slow
+def test_own_photographs_as_the_readme_has_it(python, tmp_path):
+    """Its commands, one after the other; the config shorter than it is."""
+    pytest.importorskip('mmseg')
+    pytest.importorskip('onnxscript')
+    write_images(tmp_path / 'own', 'all', 12)
+    for name, folder in (('images', 'photos'), ('annotations', 'masks')):
+        shutil.copytree(
+            tmp_path / f'own/{name}/all', tmp_path / 'my_data' / folder
+        )
+    shutil.copytree(tmp_path / 'my_data/photos', tmp_path / 'photos')
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    block = text.split('## Your own photographs')[1].split('```')[1]
+    for line in block.splitlines()[1:]:
+        program, *command = shlex.split(line, comments=True)
+        assert program == 'mmea'
+        python('-c', 'from mmea.cli import main; main()', *command)
+        if command[0] == 'new':
+            config = tmp_path / command[-1]
+            text = re.sub(
+                r'(?m)^max_iters = \d+', 'max_iters = 2', config.read_text()
+            )
+            assert 'max_iters = 2' in text
+            config.write_text(
+                text.replace(
+                    'model = dict(',
+                    'model = dict(\n    backbone=dict(init_cfg=None),',
+                    1,
+                )
+            )
+    labels = [
+        np.array(Image.open(path))
+        for path in sorted((tmp_path / 'found/labels').iterdir())
+    ]
+    assert len(labels) == 12 and labels[0].shape == (32, 48)
+    assert {i for x in labels for i in np.unique(x)} <= {0, 1, 2}
+    assert (tmp_path / 'model.onnx').stat().st_size > 1e6
+    assert 'apache-2.0' in (tmp_path / 'published/README.md').read_text()
 
 
 def test_names_are_listed(python, source):
