@@ -20,6 +20,7 @@ COMMANDS = {
     'visualize': 'draw what the attention of a model looks at',
     'export': 'write a model as ONNX or as a torch.export program, checked',
     'publish': 'write weights, config and card of a model to a folder',
+    'report': 'write a page about a training, or two side by side',
     'compare': 'compare attention layers, by cost and by training',
     'print-config': 'print the whole config, as train runs it',
     'flops': 'count parameters and multiplications, part by part',

@@ -1255,4 +1255,18 @@ FAULTS = [
         'values',
         'tests/visualize/test_view.py',
     ),
+    Fault(
+        'resumed-points-twice',
+        'mmea.report.log.read_log',
+        "if row['step'] < first['step']]",
+        "if row['step'] <= first['step']]",
+        'tests/report/test_log.py',
+    ),
+    Fault(
+        'best-images-alone',
+        'mmea.report.gallery.fill_gallery',
+        'order.sort()',
+        'order.sort(reverse=True)',
+        'tests/report/test_page.py::test_one',
+    ),
 ]

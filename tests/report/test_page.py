@@ -1,0 +1,140 @@
+import base64
+import re
+import shutil
+from html import escape, unescape
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmea.cli.report import main
+from mmea.engine.checkpoint import load_checkpoint
+from mmea.report import write_report
+from mmea.report.run import read_run
+
+from .conftest import NAME, loss, write_log
+
+
+@pytest.fixture
+def work(trained, tmp_path, monkeypatch):
+    """The trainings, whose files a test may change, and their data."""
+    for name in ('work', 'two', 'data'):
+        shutil.copytree(trained / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / 'work'
+
+
+def section(text: str, name: str) -> str:
+    text = text[text.index(f'<section id="{name}">') :]
+    text = text[: text.index('</section>')]
+    return unescape(re.sub(r'\s+', ' ', re.sub('<[^>]+>', ' ', text)))
+
+
+def test_one(work, run, capsys):
+    run(main, work, '--num', 2, '--device', 'cpu')
+    out = capsys.readouterr().out
+    assert 'note' not in out
+    assert out.endswith(f'Report: {work / "report.html"}\n')
+    text = (work / 'report.html').read_text()
+    trained = read_run(work)
+    step, value = trained.best
+    assert [row['step'] for row in trained.log.train] == [1, 2, 3, 4]
+    assert f'<strong>mIoU {value:.4g} at iteration {step}</strong>' in text
+    classes = trained.best_row['classes']['IoU']
+    assert list(classes) == ['wall', 'building']
+    for name, iou in classes.items():
+        number = f'{iou:.2f}' if iou >= 1 else f'{iou:.3f}'
+        assert f' {name} {number} ' in section(text, 'metrics')
+    # Nothing has the name tiny.py.
+    assert 'no config of its name, tiny.py' in section(text, 'config')
+    model = load_checkpoint(trained.checkpoint)['state_dict']
+    neck = [v for k, v in model.items() if re.match('neck.*(weight|bias)', k)]
+    numbers = sum(v.numel() for v in neck)
+    assert f' neck {numbers / 1e6:.3f} ' in section(text, 'cost')
+    version = trained.environment['PyTorch']
+    assert f' PyTorch {version} ' in section(text, 'run')
+    # The worst first, of both the image, the truth and the prediction.
+    scores = re.findall(r'<b class="run-0">([\d.]+)</b>', text)
+    assert len(scores) == 2 and scores == sorted(scores)
+    pictures = re.findall('src="data:image/jpeg;base64,(.+?)"', text)
+    image, truth, _, *others = [
+        cv2.imdecode(np.frombuffer(base64.b64decode(p), np.uint8), 1)
+        for p in pictures
+    ]
+    assert len(others) == 3 and image.shape == truth.shape == (32, 48, 3)
+    # What is not labelled is white over the image.
+    lighter = truth[:, 42:].astype(int) - image[:, 42:]
+    assert abs(lighter - 0.6 * (255 - image[:, 42:])).mean() < 8
+
+
+def test_two(work, run):
+    run(main, 'work', 'two', '--no-gallery', '--base', 'ea_fpn_ade20k')
+    text = (work / 'report_with_two.html').read_text()
+    assert NAME not in text and escape(NAME) not in text  # quotes as numbers
+    assert f' {NAME} – 12.50 – ' in section(text, 'metrics')
+    configs = section(text, 'config')
+    assert 'A against B Nothing' in configs
+    assert 'two against ea_fpn_ade20k' in configs
+    assert ' train_cfg.max_iters 160000 4 ' in configs
+    assert 'no gallery: it was not wanted' in text
+
+
+def test_data_gone(work, run, capsys):
+    shutil.rmtree('data')
+    run(main, 'work', '--device', 'cpu')
+    (note,) = re.findall('note: (.*)', capsys.readouterr().out)
+    assert note.startswith('no gallery: ') and 'data' in note
+    text = (work / 'report.html').read_text()
+    assert escape(note[:40]) in text
+    assert '512 x 512' in section(text, 'cost')
+
+
+def test_log_alone(tmp_path, run, capsys):
+    write_log(tmp_path, '1', [loss(1, 2.5), loss(2, 1.5)])
+    run(main, tmp_path)
+    out = capsys.readouterr().out
+    assert f'note: {tmp_path} has no config\n' in out
+    assert f'note: {tmp_path} has no checkpoint\n' in out
+    text = (tmp_path / 'report.html').read_text()
+    assert '<strong>not validated</strong>' in text
+    for words in ('has no validation', 'has no metrics of classes'):
+        assert f'{words}, and nothing was evaluated' in section(
+            text, 'metrics'
+        )
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['nowhere'], 'error: no such work dir: nowhere'),
+        (['data'], 'error: data is no work dir of a training'),
+        (['work', 'two', 'work'], 'error: one work dir or two'),
+        (['work', '--num', '0'], 'error: --num must be positive'),
+        (['work', '--base', 'nothing'], 'error: no config file nothing'),
+        (['work', '--no-gallery', '--out', 'tiny.py/a.html'],
+         'error: cannot write the page tiny.py/a.html'),
+    ],
+)  # fmt: skip
+def test_bad_input(work, run, args, message):
+    (work.parent / 'tiny.py').write_text('')
+    with pytest.raises(SystemExit) as error:
+        run(main, *args)
+    assert str(error.value).startswith(message)
+    assert '\n' not in str(error.value)
+
+
+def test_damaged_checkpoint(work, run):
+    for path in work.glob('*.pth'):
+        path.write_bytes(b'PK')
+    run(main, 'work')  # half a file is none
+    torch.save([1], work / 'best_mIoU_iter_4.pth')
+    with pytest.raises(SystemExit, match='error: cannot load the checkpoint'):
+        run(main, 'work')
+
+
+def test_same_page_again(work):
+    for name in ('a.html', 'b.html'):
+        write_report([work], name, num=1, device='cpu')
+    read = [(work.parent / name).read_text() for name in ('a.html', 'b.html')]
+    assert read[0] == read[1]
