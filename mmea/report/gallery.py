@@ -36,15 +36,19 @@ class Picture:
     """One image of the gallery.
 
     Attributes:
-        name (str): Of its file.
+        path (str): Of its file.
         scores (list[float | None]): Of each prediction.
         layers (list[tuple[str, np.ndarray]]): Title and uint8 (H, W, 3), RGB:
             image, truth, predictions.
     """
 
-    name: str
+    path: str
     scores: list[float | None]
     layers: list[tuple[str, np.ndarray]]
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name
 
 
 @dataclass
@@ -137,7 +141,7 @@ def fill_gallery(
         layers += [(t, pred) for t, (_, pred) in zip(titles, drawn)]
         pictures.append(
             Picture(
-                Path(samples[0].img_path).name,
+                samples[0].img_path,
                 [measure(sample, ignored) for sample in samples],
                 [(title, _fit(picture)) for title, picture in layers],
             )

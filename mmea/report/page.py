@@ -18,8 +18,9 @@ from . import tables
 from .cost import cost_of_parts
 from .curves import draw_curves
 from .differences import base_of, differences
-from .gallery import fill_gallery, validation_set
+from .gallery import Gallery, fill_gallery, validation_set
 from .run import Run, read_run
+from .slots import draw_slots
 
 __all__ = ['write_report']
 
@@ -97,6 +98,7 @@ def write_report(
         costs=tables.cost_table(costs, names) if costs else None,
         size=size,
         gallery=gallery,
+        slots=_slots(predictors, names, gallery),
         environment=tables.environment_table(runs, names),
     )
     try:
@@ -113,6 +115,21 @@ def _costs(predictors: Sequence[Predictor]) -> tuple[list, str]:
     counted = [cost_of_parts(deepcopy(p.cfg)) for p in predictors]
     sizes = dict.fromkeys(size for _, size in counted)
     return [rows for rows, _ in counted], ' and '.join(sizes)
+
+
+def _slots(
+    predictors: Sequence[Predictor],
+    names: Sequence[str],
+    gallery: Gallery | None,
+) -> list[tuple[str, np.ndarray]]:
+    """Draw slots over the first and the last image of the gallery."""
+    pictures = gallery.pictures if gallery else []
+    paths = list(dict.fromkeys(p.path for p in pictures[:1] + pictures[-1:]))
+    return [
+        (f'{name}: {title}' if name else title, picture)
+        for name, predictor in zip(names, predictors)
+        for title, picture in draw_slots(predictor, paths)
+    ]
 
 
 def _compare(runs: Sequence[Run], base: str | None) -> list[Comparison]:
@@ -154,7 +171,7 @@ def _template() -> Template:
 
 def _to_uri(picture: np.ndarray) -> str:
     """Write uint8 (H, W, 3), RGB, as an address that holds the image."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 85]
+    options = [cv2.IMWRITE_JPEG_QUALITY, 80]
     _, data = cv2.imencode('.jpg', picture[..., ::-1], options)
     return (
         f'data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}'

@@ -57,12 +57,15 @@ def test_one(work, run, capsys):
     # The worst first, of both the image, the truth and the prediction.
     scores = re.findall(r'<b class="run-0">([\d.]+)</b>', text)
     assert len(scores) == 2 and scores == sorted(scores)
-    pictures = re.findall('src="data:image/jpeg;base64,(.+?)"', text)
+    images, attention = text.split('<section id="slots">')
+    pictures = re.findall('src="data:image/jpeg;base64,(.+?)"', images)
     image, truth, _, *others = [
         cv2.imdecode(np.frombuffer(base64.b64decode(p), np.uint8), 1)
         for p in pictures
     ]
     assert len(others) == 3 and image.shape == truth.shape == (32, 48, 3)
+    layers = re.findall('<summary>(.*), [012].jpg</summary>', attention)
+    assert layers == ['decode_head.attention'] * 2
     # What is not labelled is white over the image.
     lighter = truth[:, 42:].astype(int) - image[:, 42:]
     assert abs(lighter - 0.6 * (255 - image[:, 42:])).mean() < 8
