@@ -90,7 +90,7 @@ def test_data_gone(work, run, capsys):
     assert note.startswith('no gallery: ') and 'data' in note
     text = (work / 'report.html').read_text()
     assert escape(note[:40]) in text
-    assert '512 x 512' in section(text, 'cost')
+    assert 'one image of 32 x 48' in section(text, 'cost')
 
 
 def test_log_alone(tmp_path, run, capsys):
