@@ -19,7 +19,7 @@ from .cost import cost_of_parts
 from .curves import draw_curves
 from .differences import base_of, differences
 from .gallery import Gallery, fill_gallery, validation_set
-from .run import Run, read_run
+from .run import Run, name_folders, read_run
 from .slots import draw_slots
 
 __all__ = ['write_report']
@@ -58,7 +58,8 @@ def write_report(
             cannot be written.
     """
     use_safe_loading()
-    runs = [read_run(Path(folder)) for folder in work_dirs]
+    folders = [Path(folder) for folder in work_dirs]
+    runs = [*map(read_run, folders, name_folders(folders))]
     notes = [note for run in runs for note in run.notes]
     # A note says why one cannot be had; without it nothing is predicted.
     predictors = [

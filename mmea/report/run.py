@@ -1,6 +1,7 @@
 """One training, as its work dir tells it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmea.errors import UserError
 
 from .log import Log, read_log
 
-__all__ = ['Run', 'read_run']
+__all__ = ['Run', 'name_folders', 'read_run']
 
 #: What a task is judged by, where the config names nothing to keep the best.
 MAIN = ('mIoU', 'coco/segm_mAP', 'coco/bbox_mAP', 'accuracy/top1')
@@ -30,6 +31,7 @@ class Run:
 
     Attributes:
         folder (Path): Its work dir.
+        name (str): Of the folder, with as many above it as tell two apart.
         log (Log): What it told on its way.
         cfg (Config | None): What it was trained with.
         checkpoint (str | None): Path of the best checkpoint, or the latest.
@@ -38,15 +40,12 @@ class Run:
     """
 
     folder: Path
+    name: str
     log: Log
     cfg: Config | None
     checkpoint: str | None
     environment: dict[str, str]
     notes: list[str]
-
-    @property
-    def name(self) -> str:
-        return self.folder.resolve().name
 
     @property
     def task(self) -> str:
@@ -117,11 +116,23 @@ class Run:
         return hooks.get('checkpoint') or {}
 
 
-def read_run(work_dir: Path) -> Run:
+def name_folders(folders: Sequence[Path]) -> list[str]:
+    """Name folders by the last parts of their paths, as few as differ."""
+    parts = [folder.resolve().parts for folder in folders]
+    number = 1
+    while number < max(map(len, parts)):
+        if len({p[-number:] for p in parts}) == len(parts):
+            break
+        number += 1
+    return ['/'.join(p[-number:]) for p in parts]
+
+
+def read_run(work_dir: Path, name: str) -> Run:
     """Read what a work dir holds of a training.
 
     Args:
         work_dir (Path): Its folder.
+        name (str): What the page calls it.
 
     Returns:
         Run: Without config or checkpoint, where the folder has none; its
@@ -154,7 +165,8 @@ def read_run(work_dir: Path) -> Run:
         notes.append(f'{work_dir} has no checkpoint')
     else:
         meta = load_checkpoint(checkpoint, 'cpu').get('meta') or {}
-    return Run(work_dir, log, cfg, checkpoint, _environment(log, meta), notes)
+    environment = _environment(log, meta)
+    return Run(work_dir, name, log, cfg, checkpoint, environment, notes)
 
 
 def _environment(log: Log, meta: dict) -> dict[str, str]:

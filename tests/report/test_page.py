@@ -11,7 +11,7 @@ import torch
 from mmea.cli.report import main
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.report import write_report
-from mmea.report.run import read_run
+from mmea.report.run import name_folders, read_run
 
 from .conftest import NAME, loss, write_log
 
@@ -37,7 +37,7 @@ def test_one(work, run, capsys):
     assert 'note' not in out
     assert out.endswith(f'Report: {work / "report.html"}\n')
     text = (work / 'report.html').read_text()
-    trained = read_run(work)
+    trained = read_run(work, 'work')
     step, value = trained.best
     assert [row['step'] for row in trained.log.train] == [1, 2, 3, 4]
     assert f'<strong>mIoU {value:.4g} at iteration {step}</strong>' in text
@@ -81,6 +81,14 @@ def test_two(work, run):
     assert 'two against ea_fpn_ade20k' in configs
     assert ' train_cfg.max_iters 160000 4 ' in configs
     assert 'no gallery: it was not wanted' in text
+
+
+def test_names_of_folders(tmp_path):
+    a, b = tmp_path / 'none/seed-0/work', tmp_path / 'external/seed-0/work'
+    assert name_folders([a]) == ['work']
+    assert name_folders([a, b]) == ['none/seed-0/work', 'external/seed-0/work']
+    assert name_folders([a, a.parent]) == ['work', 'seed-0']
+    assert name_folders([a, a])[0].endswith('none/seed-0/work')
 
 
 def test_data_gone(work, run, capsys):
