@@ -119,8 +119,8 @@ class Run:
         """What is known of a run that has ended well, else None.
 
         member, seed, metrics of the last evaluation, length in words, seconds
-        per iteration of training (median of what was logged) and per image of evaluation,
-        peak memory, size of the model, and the facts.
+        per iteration of training (median of what was logged) and per image
+        of evaluation, peak memory, size of the model, and the facts.
         """
         if self._result.is_file():
             return load(self._result)

@@ -77,7 +77,9 @@ def _onnx(path: Path) -> Run:
     model = onnx.load(path)
     for constant in model.graph.initializer:
         if constant.name == 'score_thr':
-            zero = onnx.numpy_helper.from_array(np.float32(0), constant.name)
+            zero = onnx.numpy_helper.from_array(
+                np.zeros((), np.float32), constant.name
+            )
             constant.CopyFrom(zero)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, ['CPUExecutionProvider']
