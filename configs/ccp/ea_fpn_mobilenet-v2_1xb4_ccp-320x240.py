@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/fpn_mobilenet-v2.py',
     '../_base_/datasets/ccp_320x240.py',
-    '../_base_/schedules/adamw_400.py',
+    '../_base_/schedules/adamw_800.py',
     '../_base_/default_runtime.py',
 ]
 randomness = dict(seed=0)

@@ -1,0 +1,14 @@
+_base_ = './adamw_short.py'
+
+# From a pretrained backbone, sized for one core of a CPU: some 20 minutes.
+# `max_iters` is the one number to change.
+max_iters = 800
+warmup = 50
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup),
+    dict(_base_.param_scheduler[1], begin=warmup, end=max_iters),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(checkpoint=dict(interval=max_iters // 2))
