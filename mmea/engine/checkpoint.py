@@ -294,8 +294,15 @@ def pick_checkpoint(work_dir: str) -> str:
     """
     best = [p for p in Path(work_dir).glob('best_*.pth') if _is_complete(p)]
     if best:
-        found = str(max(best, key=lambda path: path.stat().st_mtime))
+        best.sort(key=lambda path: path.stat().st_mtime)
+        found = str(best[-1])
         print(f'Taking the best checkpoint: {found}')
+        if best[1:]:
+            others = ', '.join(path.name for path in best[:-1])
+            print(
+                f'It is that of the latest training there; {others} of '
+                'others may be better: name one after the config'
+            )
         return found
     latest = find_checkpoint(work_dir)
     if latest is None:

@@ -151,8 +151,11 @@ def read_metrics(folder: Path, cfg: Config, meta: dict) -> dict[str, float]:
     logger = (cfg.get('default_hooks') or {}).get('logger') or {}
     by_epoch = logger.get('log_metric_by_epoch', True)
     step = meta.get('epoch' if by_epoch else 'iter')
-    # The latest run that was there: names are times.
-    for path in sorted(folder.glob('*/vis_data/scalars.json'), reverse=True):
+    paths = sorted(folder.glob('*/vis_data/scalars.json'), reverse=True)
+    # A checkpoint knows its run, whose name ends in the time of its start.
+    experiment = meta.get('experiment_name') or ''
+    own = [p for p in paths if experiment.endswith(p.parents[1].name)]
+    for path in own or ([] if experiment else paths):
         found = [
             record
             for line in path.read_text(encoding='utf-8').splitlines()

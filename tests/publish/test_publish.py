@@ -20,6 +20,7 @@ from mmea.cli.publish import main
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.engine.config import load_config
 from mmea.engine.preflight import check_packages
+from mmea.publish.card import read_metrics
 from tests.conftest import call, write_project
 from tests.swap.harness import get_config, small
 
@@ -147,6 +148,25 @@ def test_card(published):
     assert f'| written with | torch {torch.__version__}, mmengine ' in card
     assert f', mmea {mmea.__version__} |' in card
     assert 'license:' not in card and 'None' not in card
+
+
+def test_the_card_has_the_metrics_of_the_checkpoints_own_run(tmp_path):
+    """Not those of a later run in the same folder."""
+    for time, value in (('20260101_000000', 0.5), ('20260102_000000', 0.2)):
+        path = tmp_path / time / 'vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(dict(mIoU=value, step=4)) + '\n')
+    cfg = Config(
+        dict(default_hooks=dict(logger=dict(log_metric_by_epoch=False)))
+    )
+    for name, want in (
+        ('tiny_20260101_000000', dict(mIoU=0.5)),
+        ('tiny_20260102_000000', dict(mIoU=0.2)),
+        ('tiny_20260103_000000', {}),  # its log is gone
+        (None, dict(mIoU=0.2)),
+    ):
+        meta = dict(iter=4, experiment_name=name)
+        assert read_metrics(tmp_path, cfg, meta) == want
 
 
 def test_half_and_license(project):

@@ -70,6 +70,12 @@ def check_annotations(
         if annotation['id'] in seen:
             raise UserError(f'{where}: {name} is there twice; number anew')
         seen.add(annotation['id'])
+        if evaluated and annotation['id'] == 0:
+            raise UserError(
+                f'{where}: an annotation has id=0, which pycocotools takes '
+                'for one that nothing matches, so that the AP is too low; '
+                'number from 1'
+            )
         box = annotation['bbox']
         if not isinstance(box, list) or len(box) != 4:
             raise UserError(

@@ -112,6 +112,13 @@ def test_ids_that_are_there_twice():
         check(changed(), changed())
 
 
+def test_the_id_of_no_match():
+    """pycocotools counts an object of id 0 as missed, whatever is found."""
+    with pytest.raises(UserError, match='id=0, .* number from 1'):
+        check(changed(id=0))
+    assert check(changed(id=0), evaluated=False) == 1
+
+
 def test_what_is_left_out_is_counted_and_said_once():
     lines = []
     logger = MMLogger.get_instance('test_coco_annotations')

@@ -1,6 +1,8 @@
 """Which checkpoint is the best, and that it is kept."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +96,13 @@ def test_the_best_is_what_test_takes(project, run, capsys):
     assert pick_checkpoint('work') == str(best)
     run(evaluate, 'tiny.py', '--work-dir', 'work')
     assert f'Taking the best checkpoint: {best}' in capsys.readouterr().out
+    other = best.with_name('best_mIoU_iter_9.pth')  # of another training
+    shutil.copy(best, other)
+    os.utime(other, (0, 0))
+    capsys.readouterr()
+    assert pick_checkpoint('work') == str(best)
+    assert f'{other.name} of others may be better' in capsys.readouterr().out
+    other.unlink()
     best.write_bytes(best.read_bytes()[:100])  # half of it was written
     assert pick_checkpoint('work').endswith('work/iter_4.pth')
     with pytest.raises(UserError, match='no checkpoint in gone'):
