@@ -220,6 +220,13 @@ def _write_onnx(
         raise UserError(
             f'no ONNX of opset {opset}: {_first_line(error)}'
         ) from error
+    # Of one that it cannot write, torch takes another and warns at most.
+    import onnx
+
+    written = onnx.load(path).opset_import
+    got = {entry.domain: entry.version for entry in written}['']
+    if got != opset:
+        raise UserError(f'no ONNX of opset {opset}: torch writes {got}')
 
 
 def _first_line(error: Exception) -> str:

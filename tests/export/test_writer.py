@@ -208,6 +208,13 @@ def test_fixed_size(tmp_path):
         run(path, checks.picture(1, 3, 40, 64).float())
 
 
+def test_another_opset_than_asked(tmp_path):
+    """torch takes 18 instead, and says so in a warning at most."""
+    with pytest.raises(UserError, match='no ONNX of opset 11: torch writes'):
+        write(build(SMALL), tmp_path / 'a.onnx', size=(40, 56), opset=11)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_graph_that_differs_is_not_left(tmp_path, monkeypatch):
     """The size of the example, baked in as upstream's code does."""
     model = build(SMALL)
