@@ -1,7 +1,7 @@
 """From a config and a checkpoint to data samples of images."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mmea.engine.config import load_config
 from mmea.engine.data_checks.files import data_parts
 from mmea.engine.guarded_loaders import guard_pipeline
 from mmea.engine.preflight import check_packages
+from mmea.engine.zoo import explain_zoo, find_model
 from mmea.errors import UserError, in_one_line
 
 __all__ = ['Predictor', 'load']
@@ -69,7 +70,8 @@ class Predictor:
 
         Args:
             images (str | PathLike | np.ndarray | Sequence): Paths, or arrays
-                (H, W, 3) in the channel order of OpenCV, BGR; one or a list.
+                (H, W, 3) of uint8 in the channel order of OpenCV, BGR; one or
+                a list.
             batch_size (int): Images at a time, at most. Detectors pad those of
                 one batch to one size; segmentors and classifiers take images
                 of one size together. Default: 1.
@@ -85,7 +87,9 @@ class Predictor:
         """
         if type(batch_size) is not int or batch_size < 1:
             raise ValueError(f'batch_size must be an int >= 1, {batch_size=}')
-        one = isinstance(images, (str, os.PathLike, np.ndarray))
+        one = isinstance(
+            images, (str, os.PathLike, np.ndarray, torch.Tensor)
+        ) or not isinstance(images, Iterable)
         several: Any = images
         listed = [several] if one else list(several)
         found: list[BaseDataElement] = []
@@ -107,14 +111,19 @@ class Predictor:
             UserError: The image is missing or cannot be decoded.
         """
         if isinstance(image, np.ndarray):
-            if image.ndim != 3:
+            if image.ndim != 3 or image.dtype != np.uint8 or not image.size:
                 raise UserError(
-                    'an image must be (H, W, channels), got an array '
-                    f'{image.shape}'
+                    'an image must be (H, W, channels) of uint8, got an array '
+                    f'{image.shape} of {image.dtype}'
                 )
             size = image.shape[:2]
             return dict(
                 img=image, img_path=None, img_shape=size, ori_shape=size
+            )
+        if not isinstance(image, (str, os.PathLike)):
+            raise UserError(
+                'an image must be a path or an array as OpenCV reads it (BGR, '
+                f'numpy.asarray(image)[..., ::-1] of a PIL one), got {image!r}'
             )
         return self._load(dict(img_path=str(image)))
 
@@ -157,7 +166,8 @@ def load(
 
     Args:
         config (str | PathLike | Config): Path of a config or the name of one
-            mmea ships; or a folder that ``mmea publish`` wrote.
+            mmea ships; or a folder that ``mmea publish`` wrote, or the name
+            of a model of the zoo (:func:`mmea.engine.zoo.find_model`).
         checkpoint (str | PathLike | None): Path or address. Default: None,
             the published weights, or the best checkpoint in the config's work
             dir, or the latest.
@@ -174,13 +184,23 @@ def load(
         cfg = config
     else:
         path = Path(config)
+        if not path.exists():
+            path = find_model(str(config)) or path
         if path.is_dir():
             checkpoint = checkpoint or _only(path, '*.safetensors')
             path = _only(path, '*.py')
-        cfg = load_config(str(path))
+        try:
+            cfg = load_config(str(path))
+        except UserError as error:
+            if path.exists() or path.suffix:
+                raise
+            raise UserError(f'{error}; {explain_zoo()}') from error
     check_packages(cfg)
     if checkpoint is None:
-        checkpoint = pick_checkpoint(cfg.work_dir)
+        stem = Path(cfg.filename or '').stem
+        checkpoint = pick_checkpoint(
+            cfg.get('work_dir') or f'work_dirs/{stem}'
+        )
     init_default_scope(cfg.default_scope)
     net = dict(cfg.model)
     if cfg.get('data_preprocessor'):  # as the Runner does
@@ -208,7 +228,7 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise UserError(
             f'{folder} holds {len(found)} files {pattern}, and a published '
-            'folder has one; name a config and a checkpoint'
+            'folder has one; of a work dir name the config in it'
         )
     return found[0]
 

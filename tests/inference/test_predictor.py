@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 import mmea
 from mmea.errors import UserError
@@ -55,6 +56,12 @@ def test_bad_input(trained):
         trained.predict('gone.jpg')
     with pytest.raises(UserError, match=r'must be \(H, W, channels\).*\(4,\)'):
         trained.predict(np.zeros(4, np.uint8))
+    for array in (np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(UserError, match=r'of uint8, got .*4, 3\) of'):
+            trained.predict(array)
+    for other in (None, 3, torch.zeros(4, 4, 3), [Image.new('L', (4, 4))]):
+        with pytest.raises(UserError, match='must be a path or an array'):
+            trained.predict(other)
     with pytest.raises(ValueError, match='batch_size must be an int >= 1'):
         trained.predict([], batch_size=0)
     assert trained.predict([]) == []
@@ -67,6 +74,8 @@ def test_what_cannot_be_loaded(trained):
         mmea.load('tiny.py', 'gone.pth')
     with pytest.raises(UserError, match='no checkpoint in work_dirs/tiny'):
         mmea.load('tiny.py')
+    with pytest.raises(UserError, match='no checkpoint in work_dirs/tiny'):
+        mmea.load(Config.fromfile('tiny.py'))
     wider = Config.fromfile('tiny.py')
     wider.model.decode_head.attention.num_slots = 5
     with pytest.raises(UserError, match='is of another architecture'):
