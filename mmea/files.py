@@ -40,7 +40,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.stem}.part{path.suffix}')
+    # Hidden and of this process: no name that somebody's file has.
+    part = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
         yield part
         part.replace(path)

@@ -63,6 +63,12 @@ def test_predict(demo, run):
         for row, score in zip(own, scores.sort(descending=True)[0]):
             assert float(row['score']) == pytest.approx(float(score), abs=1e-4)
         assert own[0]['class'] == model.classes[int(scores.argmax())]
+    # Of some classes, the likeliest of those.
+    some = [model.classes[i] for i in scores.argsort()[:2].tolist()]
+    run(predict, config, str(best), str(path), '--out', 'two', '--classes',
+        *some)  # fmt: skip
+    with open('two/summary.csv') as file:
+        assert [r['class'] for r in csv.DictReader(file)] == some[::-1]
 
 
 def test_demo_resume_and_test(demo, run):

@@ -16,6 +16,15 @@ def test_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ['x.csv']
 
 
+def test_names_beside_it(tmp_path):
+    """What somebody calls x.part.csv is not touched."""
+    other = tmp_path / 'x.part.csv'
+    other.write_text('own')
+    with whole(tmp_path / 'x.csv') as part:
+        part.write_text('1')
+    assert other.read_text() == 'own'
+
+
 def test_text_ends_with_its_last_line(tmp_path):
     write_text(tmp_path / 'x', 'ä\n\n\n')
     assert (tmp_path / 'x').read_bytes() == 'ä\n'.encode()

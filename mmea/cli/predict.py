@@ -76,26 +76,30 @@ def main(argv: list[str] | None = None) -> None:
     from mmea.inference.inputs import find_inputs
 
     use_safe_loading()
-    inputs = find_inputs(args.inputs)
+    inputs = find_inputs(args.inputs, leave_out=args.out)
     predictor = load(args.config, checkpoint, device=args.device)
     only = None
     if args.classes:
-        only = [_find(name, predictor.classes) for name in args.classes]
+        names = dict.fromkeys(args.classes)
+        only = [_find(name, predictor.classes) for name in names]
     make_folder(args.out, '--out')
-    broken = predict_files(
-        predictor,
-        inputs,
-        args.out,
-        batch_size=args.batch_size,
-        opacity=args.opacity,
-        only=only,
-        score_thr=args.score_thr,
-    )
+    try:
+        broken = predict_files(
+            predictor,
+            inputs,
+            args.out,
+            batch_size=args.batch_size,
+            opacity=args.opacity,
+            only=only,
+            score_thr=args.score_thr,
+        )
+    except OSError as error:
+        raise UserError(f'cannot write to --out {args.out}: {error}') from None
     print(f'Results: {args.out}')
     if broken:
-        shown = '; '.join(broken[:3]) + ('; ...' if len(broken) > 3 else '')
         raise UserError(
-            f'{len(broken)} of {len(inputs)} files are left out: {shown}'
+            f'{len(broken)} of {len(inputs)} files are left out: '
+            f'{"; ".join(broken)}'
         )
 
 

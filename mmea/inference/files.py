@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import mmcv
 import numpy as np
+from mmengine.structures import BaseDataElement
 from PIL import Image
 from rich.console import Console
 from rich.progress import (
@@ -27,6 +28,9 @@ from .predictor import Predictor
 from .results import Results, make_results
 
 __all__ = ['predict_files']
+
+#: What it is, the picture, and what the model takes.
+Prepared = tuple[Input, np.ndarray, dict]
 
 
 def predict_files(
@@ -67,21 +71,23 @@ def predict_files(
     with progress:
         task = progress.add_task('', total=len(inputs))
         for batch in _batches(predictor, inputs, batch_size, broken):
-            samples = predictor.predict_prepared([d for _, _, d in batch])
-            for (source, picture, _), sample in zip(batch, samples):
+            for (source, picture, _), sample in _predict(
+                predictor, batch, broken
+            ):
                 if results is None:
                     results = make_results(
                         sample, out, predictor.meta, **kwargs
                     )
-                results.add(source.name, sample)
-                name = source.name.with_suffix('.jpg')
-                with whole(out / 'overlays' / name) as part:
+                with _noted(broken, source):
                     drawn = results.draw(picture, sample)
-                    Image.fromarray(drawn).save(part, quality=92)
+                    results.add(source.name, sample)
+                    name = source.name.with_suffix('.jpg')
+                    with whole(out / 'overlays' / name) as part:
+                        Image.fromarray(drawn).save(part, quality=92)
                 progress.advance(task)
         for source in inputs:
             if source.is_video:
-                with _noted(broken):
+                with _noted(broken, source):
                     _predict_video(predictor, source, out, progress, kwargs)
                 progress.advance(task)
         progress.update(task, completed=len(inputs))  # the broken ones too
@@ -92,11 +98,33 @@ def predict_files(
 
 
 @contextlib.contextmanager
-def _noted(broken: list[str]) -> Iterator[None]:
+def _noted(broken: list[str], source: Input) -> Iterator[None]:
     try:
         yield
     except UserError as error:
         broken.append(str(error))
+    except OSError:  # of the disk, not of the file
+        raise
+    except Exception as error:  # a size that a resize or the net cannot take
+        line = ' '.join(str(error).split())[:200]
+        broken.append(
+            f'cannot predict on {source.path}: {type(error).__name__}: {line}'
+        )
+
+
+def _predict(
+    predictor: Predictor, batch: list[Prepared], broken: list[str]
+) -> Iterator[tuple[Prepared, BaseDataElement]]:
+    try:
+        yield from zip(
+            batch, predictor.predict_prepared([d for _, _, d in batch])
+        )
+        return
+    except Exception:  # it may be one image's fault
+        pass
+    for prepared in batch:
+        with _noted(broken, prepared[0]):
+            yield prepared, predictor.predict_prepared([prepared[2]])[0]
 
 
 def _batches(
@@ -104,13 +132,13 @@ def _batches(
     inputs: Sequence[Input],
     batch_size: int,
     broken: list[str],
-) -> Iterator[list[tuple[Input, np.ndarray, dict]]]:
+) -> Iterator[list[Prepared]]:
     """Read photographs; note those that cannot be."""
-    batch = []
+    batch: list[Prepared] = []
     for source in inputs:
         if source.is_video:
             continue
-        with _noted(broken):
+        with _noted(broken, source):
             image = predictor.read(source.path)
             batch.append(
                 (source, to_picture(image['img']), predictor.prepare(image))

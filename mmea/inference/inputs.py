@@ -32,12 +32,16 @@ class Input(NamedTuple):
         return self.path.suffix.lower() in VIDEOS
 
 
-def find_inputs(patterns: Iterable[str]) -> list[Input]:
+def find_inputs(
+    patterns: Iterable[str], leave_out: Path | None = None
+) -> list[Input]:
     """List the files that paths, folders and globs name.
 
     Args:
         patterns (Iterable[str]): A folder stands for all photographs and
             videos in it, at any depth.
+        leave_out (Path | None): A folder, in which a folder of the patterns
+            is not looked through: that of the results. Default: None.
 
     Returns:
         list[Input]: In the order of the patterns, each sorted.
@@ -53,7 +57,9 @@ def find_inputs(patterns: Iterable[str]) -> list[Input]:
             own = [
                 Input(file, file.relative_to(path))
                 for file in sorted(path.rglob('*'))
-                if file.suffix.lower() in IMAGES | VIDEOS and file.is_file()
+                if file.suffix.lower() in IMAGES | VIDEOS
+                and file.is_file()
+                and not (leave_out and _is_in(file, leave_out))
             ]
             words = f'no photograph or video in the folder {pattern}'
         elif path.is_file():
@@ -74,7 +80,12 @@ def find_inputs(patterns: Iterable[str]) -> list[Input]:
         other = taken.setdefault(name.with_suffix(''), path)
         if other != path:
             raise UserError(
-                f'{other} and {path} would be written to one name; name a '
-                'folder that both are in, or predict on them one by one'
+                f'{other} and {path} would be written to one name; rename '
+                'one, predict on them one by one, or, of two folders, name '
+                'one that both are in'
             )
     return list(dict.fromkeys(found))
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())

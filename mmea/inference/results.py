@@ -83,6 +83,13 @@ class Labels(Results):
 
     columns = ('image', 'class', 'share')
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Of each class, its pixels in all images and the images with it.
+        self.pixels = np.zeros(len(self.classes), np.int64)
+        self.images = np.zeros(len(self.classes), np.int64)
+        self.total = 0
+
     def draw(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         return draw_labels(
             picture,
@@ -96,11 +103,18 @@ class Labels(Results):
         labels = _label_map(sample)
         with whole(self.out / 'labels' / name.with_suffix('.png')) as part:
             self._to_image(labels).save(part)
-        share = np.bincount(labels.ravel(), minlength=len(self.classes))
-        for i in range(len(self.classes)) if self.only is None else self.only:
-            if share[i]:
-                row = f'{share[i] / labels.size:.6f}'
+        number = len(self.classes)
+        pixels = np.bincount(labels.ravel(), minlength=number)[:number]
+        self.pixels += pixels
+        self.images += pixels > 0
+        self.total += labels.size
+        for i in self._shown():
+            if pixels[i]:
+                row = f'{pixels[i] / labels.size:.6f}'
                 self.rows.append((name.as_posix(), self.classes[i], row))
+
+    def _shown(self) -> Sequence[int]:
+        return range(len(self.classes)) if self.only is None else self.only
 
     def _to_image(self, labels: np.ndarray) -> Image.Image:
         # The ids of the data set's own label images, where 0 is no class.
@@ -113,13 +127,13 @@ class Labels(Results):
         return image
 
     def summary(self) -> Table:
-        images = len({row[0] for row in self.rows})
         table = Table('class', 'images', 'share of all pixels')
-        for name in self.classes:
-            shares = [float(row[2]) for row in self.rows if row[1] == name]
-            if shares:
-                share = sum(shares) / images
-                table.add_row(name, f'{len(shares)}', f'{share:.1%}')
+        for i in self._shown():
+            if self.pixels[i]:
+                share = self.pixels[i] / self.total
+                table.add_row(
+                    self.classes[i], f'{self.images[i]}', f'{share:.1%}'
+                )
         return table
 
 
@@ -205,11 +219,19 @@ class Classes(Results):
     columns = ('image', 'class', 'score')
 
     def draw(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        if self.only is not None:
+            scores = sample.pred_score
+            best = max(self.only, key=lambda i: float(scores[i]))
+            sample = sample.clone()
+            sample.pred_label = sample.pred_label.new_tensor([best])
         return draw_class(picture, sample, self.classes)
 
     def add(self, name: Path, sample: BaseDataElement) -> None:
         scores = sample.pred_score.cpu()
-        for i in scores.argsort(descending=True)[:5].tolist():
+        order = scores.argsort(descending=True).tolist()
+        if self.only is not None:
+            order = [i for i in order if i in self.only]
+        for i in order[:5]:
             text = self.classes[i] if self.classes else str(i)
             self.rows.append((name.as_posix(), text, f'{scores[i]:.4f}'))
 

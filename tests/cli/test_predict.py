@@ -12,6 +12,7 @@ from PIL import Image
 
 import mmea
 from mmea.cli.predict import main
+from mmea.inference import Predictor
 from mmea.train import main as train
 
 
@@ -60,6 +61,62 @@ def test_broken_files_stop_nothing(predict):
     assert 'photos/aa.jpg' in str(end.value)
     assert len(list(Path('out/labels').rglob('*.png'))) == 3
     assert not list(Path('out').rglob('*.part*'))
+
+
+def test_shares_are_of_pixels(predict, capsys):
+    """A small image weighs as little as it is, seen or not."""
+    cv2.imwrite('photos/small.png', np.zeros((3, 5, 3), np.uint8))
+    predict('photos', '--out', 'out')
+    table = capsys.readouterr().out
+    labels = [
+        np.array(Image.open(p)) - 1 for p in Path('out/labels').rglob('*.png')
+    ]
+    pixels = np.concatenate([x.ravel() for x in labels])
+    classes = mmea.load('tiny.py', 'work/iter_2.pth', device='cpu').classes
+    ids = np.unique(pixels)
+    for i in ids:
+        share = f'{(pixels == i).mean():.1%}'
+        images = sum((x == i).any() for x in labels)
+        assert [classes[i], str(images), share] in [
+            [cell.strip() for cell in line.strip('│').split('│')]
+            for line in table.splitlines()
+        ]
+    name = classes[ids[0]]
+    predict('photos', '--out', 'twice', '--classes', name, name)
+    row = next(x for x in table.splitlines() if f'│ {name} ' in x)
+    cells = [c.strip() for c in row.split('│')]
+    again = next(
+        x for x in capsys.readouterr().out.splitlines() if f'│ {name} ' in x
+    )
+    assert [c.strip() for c in again.split('│')] == cells
+
+
+def test_an_odd_size_stops_nothing(predict, monkeypatch):
+    """Whatever the net or a resize raises, alone or in a batch."""
+    cv2.imwrite('photos/a0.png', np.zeros((7, 5, 3), np.uint8))
+    real = Predictor.predict_prepared
+
+    def picky(self, batch):
+        if any(d['inputs'].shape[1] == 7 for d in batch):
+            raise RuntimeError('too small')
+        return real(self, batch)
+
+    monkeypatch.setattr(Predictor, 'predict_prepared', picky)
+    with pytest.raises(SystemExit) as end:
+        predict('photos', '--out', 'out', '--batch-size', '3')
+    assert '1 of 4 files are left out: cannot predict on photos/a0.png: ' in (
+        str(end.value)
+    )
+    assert len(list(Path('out/labels').rglob('*.png'))) == 3
+    rows = Path('out/summary.csv').read_text()
+    assert 'more/a.jpg' in rows and 'a0' not in rows
+
+
+def test_a_file_in_the_way(predict):
+    Path('out').mkdir()
+    Path('out/labels').touch()
+    with pytest.raises(SystemExit, match='cannot write to --out out: '):
+        predict('photos', '--out', 'out')
 
 
 def test_classes_and_opacity(predict, run):

@@ -49,6 +49,16 @@ def test_what_names_nothing(files):
 
 
 def test_two_results_of_one_name(files):
-    words = 'p/a.PNG and p/in/a.jpg would be written to one name; name a fol'
+    words = 'p/a.PNG and p/in/a.jpg would be written to one name; rename o'
     with pytest.raises(UserError, match=words):
         find_inputs(['p/a.PNG', 'p/in/a.jpg'])
+
+
+def test_the_results_are_no_inputs(files):
+    """A second run into a folder of the photographs."""
+    before = find_inputs(['p'], leave_out=Path('p/found'))
+    Path('p/found/overlays').mkdir(parents=True)
+    Path('p/found/overlays/x.jpg').touch()
+    assert find_inputs(['p'], leave_out=Path('./p/found')) == before
+    assert len(find_inputs(['p'])) == len(before) + 1
+    assert len(find_inputs(['p/found'])) == 1
