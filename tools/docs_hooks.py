@@ -73,7 +73,7 @@ def _place(target: Path) -> str:
         return path[len('docs/') :]
     if target.is_dir():
         return f'repository/{path}/index.md'
-    is_code = target.suffix not in ('.md', '.png', '.svg')
+    is_code = target.suffix not in ('.jpg', '.md', '.png', '.svg')
     return f'repository/{path}{".md" * is_code}'
 
 
