@@ -1269,4 +1269,25 @@ FAULTS = [
         'order.sort(reverse=True)',
         'tests/report/test_page.py::test_one',
     ),
+    Fault(
+        'shares-of-images-not-of-pixels',
+        'mmea.inference.results.Labels.add',
+        'self.total += labels.size',
+        'self.total += labels.shape[0]',
+        'tests/cli/test_predict.py::test_shares_are_of_pixels',
+    ),
+    Fault(
+        'results-predicted-on',
+        'mmea.inference.inputs.find_inputs',
+        'and not (leave_out and _is_in(file, leave_out))',
+        '',
+        'tests/inference/test_inputs.py',
+    ),
+    Fault(
+        'card-of-another-run',
+        'mmea.publish.card.read_metrics',
+        'own or ([] if experiment else paths)',
+        'paths',
+        'tests/publish/test_publish.py',
+    ),
 ]
