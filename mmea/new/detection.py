@@ -1,15 +1,14 @@
 """A config for boxes, and masks, in a COCO file."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmea.datasets.image_head import read_head
-from mmea.engine.data_checks.files import missing_files, shorten
+from mmea.engine.data_checks.files import shorten
 from mmea.errors import UserError
 
+from .coco import complete, find_images, read_coco, take
 from .project import Project, split_at_random
 from .summary import Summary, median_size
 from .template import BESIDE, write_detection
@@ -54,22 +53,22 @@ def new_detection(
             images are not found, or classes are no categories of it.
     """
     project = Project()
-    whole = _read(ann_file)
-    folder = _find_images(whole, ann_file, images)
-    whole = _complete(whole, folder, ann_file, project.warnings)
+    whole = read_coco(ann_file)
+    folder = find_images(whole, ann_file, images)
+    whole = complete(whole, folder, ann_file, project.warnings)
     names = [category['name'] for category in whole['categories']]
     chosen = _choose(names, classes, ann_file)
     if val_file:
-        val = _read(val_file)
-        val_folder = _find_images(val, val_file, images)
-        val = _complete(val, val_folder, val_file, project.warnings)
+        val = read_coco(val_file)
+        val_folder = find_images(val, val_file, images)
+        val = complete(val, val_folder, val_file, project.warnings)
         _compare(names, val, ann_file, val_file)
         contents = dict(train=(whole, folder), val=(val, val_folder))
     else:
         by_name = {image['file_name']: image for image in whole['images']}
         train_val = split_at_random([*by_name], val_share, seed)
         contents = {
-            split: (_part(whole, [by_name[n] for n in part]), folder)
+            split: (take(whole, [by_name[n] for n in part]), folder)
             for split, part in zip(('train', 'val'), train_val)
         }
     files, sides = {}, []
@@ -107,116 +106,6 @@ def new_detection(
         max_iters,
     )
     return project
-
-
-def _read(path: str) -> dict:
-    """Read a COCO file, as far as mmdet needs it."""
-    try:
-        content = json.loads(Path(path).read_bytes())
-        for image in content['images']:
-            image['id'], str.encode(image['file_name'])
-        for annotation in content['annotations']:
-            annotation['image_id'], annotation['category_id']
-            _, _, width, height = annotation['bbox']
-            float(width * height)
-        for category in content['categories']:
-            category['id'], str.encode(category['name'])
-    except OSError as error:
-        raise UserError(f'cannot read {path}: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f'{path} is not in COCO format ({type(error).__name__}: {error}); '
-            'it must be JSON with images, annotations that have a bbox, and '
-            'categories'
-        ) from error
-    for key in ('images', 'annotations', 'categories'):
-        if not content[key]:
-            raise UserError(f'{path} holds no {key}; choose another file')
-    return content
-
-
-def _find_images(content: dict, path: str, given: str | None) -> Path:
-    """Find the folder in which most of the images are."""
-    names = [image['file_name'] for image in content['images']]
-    beside = Path(path).parent
-    stem = Path(path).stem
-    folders = (
-        [Path(given)]
-        if given
-        else [
-            parent / name
-            for parent in (beside, beside.parent)
-            for name in ('', 'images', stem, stem.rpartition('_')[2])
-        ]
-    )
-    there = [len(names) - len(missing_files(f, names)) for f in folders]
-    best = max(range(len(folders)), key=there.__getitem__)
-    if not there[best]:
-        raise UserError(
-            f'none of the {len(names)} images of {path} ({names[0]!r}, ...) '
-            f'is in {" or ".join(map(str, dict.fromkeys(folders)))}; give '
-            'their folder by --images'
-        )
-    return folders[best]
-
-
-def _complete(
-    content: dict, folder: Path, path: str, warnings: list[str]
-) -> dict:
-    """Leave out images that are not there; add what mmdet cannot do without.
-
-    That is the size of an image, and area and iscrowd of an annotation.
-    """
-    names = [image['file_name'] for image in content['images']]
-    missing = set(missing_files(folder, names))
-    images, broken = [], []
-    for image in content['images']:
-        if image['file_name'] in missing:
-            continue
-        if not image.get('width') or not image.get('height'):
-            head = read_head(os.path.join(folder, image['file_name']))
-            if head is None:
-                broken.append(image['file_name'])
-                continue
-            height, width = head.upright_size
-            image = dict(image, height=height, width=width)
-        images.append(image)
-    for words, left in (
-        (f'are not in {folder}', sorted(missing)),
-        ('cannot be decoded', broken),
-    ):
-        if left:
-            warnings.append(
-                f'{len(left)} images of {path} {words} and are left out: '
-                f'{shorten(left, 10)}'
-            )
-    content = _part(content, images)
-    content['annotations'] = [
-        {
-            **dict(id=number, iscrowd=0),
-            **dict(area=a['bbox'][2] * a['bbox'][3]),
-            **a,
-        }
-        for number, a in enumerate(content['annotations'], 1)
-    ]
-    if not content['annotations']:
-        raise UserError(
-            f'no image of {path} that is in {folder} has an annotation; give '
-            'the folder of its images by --images'
-        )
-    return content
-
-
-def _part(content: dict, images: list[dict]) -> dict:
-    """Take some of the images with their annotations."""
-    ids = {image['id'] for image in images}
-    return dict(
-        images=images,
-        annotations=[
-            a for a in content['annotations'] if a['image_id'] in ids
-        ],
-        categories=content['categories'],
-    )
 
 
 def _choose(

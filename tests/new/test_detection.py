@@ -157,6 +157,97 @@ def test_what_mmdet_needs_is_added(coco):
     assert first['id'] != second['id']
 
 
+def written(project):
+    """Images and annotations of both splits."""
+    contents = [
+        json.loads(text)
+        for path, text in project.files.items()
+        if path.suffix == '.json'
+    ]
+    return [
+        [x for content in contents for x in content[key]]
+        for key in ('images', 'annotations')
+    ]
+
+
+def test_annotations_are_numbered_from_1(coco):
+    # To pycocotools an id of 0 is no match; these are 0 to 4, many times.
+    rewrite(coco, lambda c: [a.update(id=a['id'] % 5)
+                             for a in c['annotations'][3:]])  # fmt: skip
+    project, _ = make(coco)
+    _, annotations = written(project)
+    assert sorted(a['id'] for a in annotations) == [*range(1, 21)]
+
+
+def test_entries_of_one_image_are_merged(coco):
+    def change(content):
+        first = content['images'][0]
+        content['images'] += [dict(first, id=77, file_name='./00.jpg'), first]
+        content['annotations'][1]['image_id'] = 77
+
+    rewrite(coco, change)
+    project, _ = make(coco)
+    assert project.warnings == [
+        '1 images of data/all.json have several entries, whose annotations '
+        "are merged: '00.jpg'"
+    ]
+    images, annotations = written(project)
+    assert sorted(i['id'] for i in images) == [*range(10)]
+    assert [a['category_id'] for a in annotations if not a['image_id']] == [
+        3, 7
+    ]  # fmt: skip
+
+
+def test_images_of_one_id(coco):
+    rewrite(coco, lambda c: c['images'][1].update(id=0))
+    with pytest.raises(UserError, match="'00.jpg' and '01.jpg' of .* id, 0,"):
+        make(coco)
+
+
+def test_boxes_that_are_none(coco):
+    def change(content):
+        for box, value in zip(
+            content['annotations'], (-5, 0, float('nan'), float('inf'))
+        ):
+            box['bbox'][2] = value
+
+    rewrite(coco, change)
+    project, _ = make(coco)
+    warning, unused = project.warnings
+    assert warning == (
+        '4 boxes of data/all.json are left out: their width or height is not '
+        'above 0, or a number is not finite'
+    )
+    assert "category 'dog'" in unused
+    assert len(written(project)[1]) == 16
+    rewrite(coco, lambda c: [a['bbox'].__setitem__(3, -1)
+                             for a in c['annotations']])  # fmt: skip
+    with pytest.raises(UserError, match='can be used: 20 boxes .*; give the'):
+        make(coco)
+
+
+def test_boxes_beyond_their_images(coco):
+    # Of 64 x 48; a pixel is allowed.
+    boxes = [-1, -1, 66, 50], [-2, 0, 6, 6], [40, 8, 26, 9], [4, 8, 9, 42]
+    rewrite(coco, lambda c: [a.update(bbox=box) for a, box
+                             in zip(c['annotations'], boxes)])  # fmt: skip
+    project, _ = make(coco)
+    assert project.warnings == [
+        '3 of 20 boxes of data/all.json reach beyond their images; COCO has '
+        'x, y, width, height: are these x1, y1, x2, y2?'
+    ]
+    assert len(written(project)[1]) == 20
+
+
+def test_sizes_that_are_not_those_of_the_images(coco):
+    rewrite(coco, lambda c: c['images'][2].update(height=64, width=48))
+    project, _ = make(coco)
+    (warning,) = project.warnings
+    assert warning.startswith('1 images of data/all.json have another size')
+    assert warning.endswith("'02.jpg: (64, 48), on disk (48, 64)'")
+    assert {i['id'] for i in written(project)[0]} == {*range(10)} - {2}
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
