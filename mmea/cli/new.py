@@ -1,6 +1,7 @@
 """``mmea new DATA``: a config for data of your own."""
 
 import argparse
+import os
 from pathlib import Path
 
 from mmea.cli.common import command
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from rich.console import Console
 
-    from mmea.files import write_text
+    from mmea.files import make_folder
     from mmea.new import new_detection, new_segmentation, show
     from mmea.new.summary import warn
 
@@ -119,13 +120,13 @@ def main(argv: list[str] | None = None) -> None:
             f'{", ".join(there)} would be replaced; choose another --out, or '
             'give --force'
         )
+    make_folder(args.out.parent, '--out')
     console = Console(highlight=False)
     for summary in project.summaries:
         show(summary, console)
     for text in project.warnings:
         warn(text, console)
-    for path, text in project.files.items():
-        write_text(path, text)
+    project.write()
     console.print(
         f'{args.out} is written. Next:\n'
         f'  mmea check-data {args.out}\n'
@@ -152,6 +153,11 @@ def _check(args: argparse.Namespace) -> None:
             )
     if args.out.suffix != '.py':
         raise UserError(f'--out {args.out} must be a .py file')
+    if "'" in os.path.abspath(args.out):
+        raise UserError(
+            f'--out {args.out} is below a folder or has a name with an '
+            "apostrophe ('), which mmengine cannot read; choose another"
+        )
     if args.out.exists() and not args.force:
         raise UserError(
             f'{args.out} is there already; choose another --out, or give '

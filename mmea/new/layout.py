@@ -64,6 +64,10 @@ class Layout(NamedTuple):
     parts: dict[str, Part]
     warnings: list[str]
 
+    def label(self, part: Part, name: str) -> Path:
+        """Return the path of a label image."""
+        return self.root / part.labels / f'{name}{self.seg_map_suffix}'
+
 
 class _File(NamedTuple):
     """A file: its split, its folder as far as that tells, what is below."""

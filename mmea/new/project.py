@@ -1,11 +1,12 @@
 """What a new config consists of, and how images are split for it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmea.errors import UserError
+from mmea.files import write_text
 
 from .summary import Summary
 
@@ -21,11 +22,32 @@ class Project:
             or annotation files.
         summaries (list[Summary]): One of each split.
         warnings (list[str]): What was left out, and what looks odd.
+        copies (Callable[[], None] | None): Writes copies of label images,
+            if there are any to be.
     """
 
     files: dict[Path, str] = field(default_factory=dict)
     summaries: list[Summary] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    copies: Callable[[], None] | None = None
+
+    def write(self) -> None:
+        """Write all files, those there are replaced.
+
+        Raises:
+            UserError: One cannot be written.
+        """
+        what: Path | str = ''
+        try:
+            for what, text in self.files.items():
+                write_text(what, text)
+            what = 'the copies of the masks'
+            if self.copies:
+                self.copies()
+        except OSError as error:
+            raise UserError(
+                f'cannot write {what}: {error.strerror or error}'
+            ) from error
 
 
 def split_at_random(

@@ -1,5 +1,6 @@
 """A config for a folder of images and label images."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from mmea.datasets.image_head import read_head
 from mmea.engine.data_checks.files import shorten
 from mmea.errors import UserError
 
-from .labels import count_ids, find_palette, write_labels
+from .copies import IGNORED, is_binary, plan_copies, relabelled
+from .labels import count_ids, find_palette
 from .layout import OWN_LABELS, Layout, Part, find_layout
 from .project import Project, split_at_random
 from .summary import Summary, median_size, spread
@@ -20,7 +22,7 @@ __all__ = ['new_segmentation']
 
 #: Label images that are read of each split.
 READ = 200
-IGNORED = 255
+LOSSY = '.jpg', '.jpeg'
 
 
 def new_segmentation(
@@ -55,25 +57,29 @@ def new_segmentation(
         force (bool): Replace copies that are there. Default: False.
 
     Returns:
-        Project: The texts of config and lists; nothing but copies of label
-        images is written.
+        Project: The texts of config and lists, and the copies of label
+        images to be; nothing is written.
 
     Raises:
         UserError: No pairs are found, or the label images cannot be learned
-            from: they hold colours, 0 and 255, or ids outside the classes.
+            from: they are JPEG or hold colours, 0 and 255, or ids outside
+            the classes.
     """
     layout = find_layout(root, images, masks, mask_suffix)
+    if layout.seg_map_suffix.lower().endswith(LOSSY):
+        raise UserError(
+            f'the masks of {root} are JPEG ({layout.seg_map_suffix}), which '
+            'changes the ids of pixels; save masks as PNG, from their source'
+        )
     project = Project(warnings=layout.warnings)
     sizes = _drop_misfits(layout, project.warnings)
     parts = _split(layout, val_share, seed)
     layout = layout._replace(parts=parts)
-    if relabel:
-        layout = _write_copies(layout, force, project.warnings)
-        parts = layout.parts
+    new_ids = plan_copies(layout, force, project) if relabel else None
     counts = {}
     for split, part in parts.items():
         chosen = [part.names[i] for i in spread(len(part.names), READ)]
-        paths = [_label(layout, part, name) for name in chosen]
+        paths = [layout.label(part, name) for name in chosen]
         ids, broken = count_ids(paths)
         if broken:
             project.warnings.append(
@@ -83,9 +89,18 @@ def new_segmentation(
             bad = {n for n, p in zip(chosen, paths) if str(p) in broken}
             kept = [name for name in part.names if name not in bad]
             parts[split] = part._replace(names=kept)
+        if new_ids:
+            renumbered: Counter[int] = Counter()
+            for old, pixels in ids.items():
+                renumbered[new_ids.get(old, IGNORED)] += pixels
+            ids = dict(renumbered)
         counts[split] = ids, len(paths) - len(broken)
-    found = sorted({i for ids, _ in counts.values() for i in ids})
-    names = _name_classes(found, classes, layout)
+    found = sorted(
+        {i for ids, _ in counts.values() for i in ids}.union(
+            (new_ids or {}).values()  # of all masks, not of those read here
+        )
+    )
+    names = _name_classes(found, classes, layout, relabel)
     for split, part in parts.items():
         ids, read = counts[split]
         project.summaries.append(
@@ -109,28 +124,36 @@ def new_segmentation(
             f'masks that were read: {shorten(unused)} (ids found: '
             f'{shorten(found, 20)}); --write-labels numbers the others anew'
         )
+    total: Counter[int] = Counter()
+    for ids, _ in counts.values():
+        total.update(ids)
+    if total[IGNORED]:
+        project.warnings.append(
+            f'{total[IGNORED] / total.total():.1%} of the pixels in the '
+            f'masks that were read are {IGNORED}, which means ignored: they '
+            f'are not learnt; if {IGNORED} is a class, write it as another id'
+        )
     lists = {
         split: out.with_name(f'{out.stem}_{split}.txt') for split in parts
     }
     for split, path in lists.items():
         project.files[path] = '\n'.join(parts[split].names)
     first = parts['train']
-    palette = find_palette(
-        _label(layout, first, first.names[0]), len(names)
-    ) or make_palette(len(names))
+    palette = None
+    if relabel:
+        layout = relabelled(layout)
+    else:
+        path = layout.label(first, first.names[0])
+        palette = find_palette(path, len(names))
     project.files[out] = write_segmentation(
         layout,
         {split: path.name for split, path in lists.items()},
         names,
-        palette,
+        palette or make_palette(len(names)),
         median_size(project.summaries[0].sizes),
         max_iters,
     )
     return project
-
-
-def _label(layout: Layout, part: Part, name: str) -> Path:
-    return layout.root / part.labels / f'{name}{layout.seg_map_suffix}'
 
 
 def _drop_misfits(
@@ -146,7 +169,7 @@ def _drop_misfits(
         pairs, 'Reading', total=total, transient=True, disable=total < READ
     ):
         image = layout.root / part.images / f'{name}{layout.img_suffix}'
-        label = _label(layout, part, name)
+        label = layout.label(part, name)
         head, label_head = read_head(str(image)), read_head(str(label))
         bad = [
             str(path)
@@ -203,48 +226,11 @@ def _split(layout: Layout, share: float, seed: int) -> dict[str, Part]:
     return {**two, **parts}
 
 
-def _write_copies(layout: Layout, force: bool, warnings: list[str]) -> Layout:
-    """Write all label images with ids from 0, and take those."""
-    folder = layout.root / OWN_LABELS
-    if folder.exists() and not force:
-        raise UserError(
-            f'{folder} is there already; --force writes into it all the same'
-        )
-    labels = {
-        f'{part.labels}/{name}.png': _label(layout, part, name)
-        for part in layout.parts.values()
-        for name in part.names
-    }
-    ids, broken = count_ids(list(labels.values()))
-    found = [*ids] if _is_binary(ids) else [i for i in ids if i != IGNORED]
-    if broken or not 0 < len(found) < IGNORED:
-        raise UserError(
-            f'--write-labels needs 1 to 254 ids, and masks that can be '
-            f'decoded; {layout.root} has {len(found)} ids and {len(broken)} '
-            f'broken masks {shorten(broken)}'
-        )
-    write_labels(labels, folder, found)
-    warnings.append(
-        f'{len(labels)} copies of masks were written to {folder}, with the '
-        f'ids {", ".join(f"{new} for {old}" for new, old in enumerate(found))}'
-    )
-    return layout._replace(
-        seg_map_suffix='.png',
-        parts={
-            split: part._replace(labels=f'{OWN_LABELS}/{part.labels}')
-            for split, part in layout.parts.items()
-        },
-    )
-
-
-def _is_binary(ids: Sequence[int] | dict[int, int]) -> bool:
-    return {*ids} in ({0, IGNORED}, {IGNORED})
-
-
 def _name_classes(
     found: list[int],
     classes: Sequence[str] | None,
     layout: Layout,
+    relabel: bool,
 ) -> tuple[str, ...]:
     """Name all ids from 0 on, or raise where they are none."""
     ids = [i for i in found if i != IGNORED]
@@ -252,7 +238,7 @@ def _name_classes(
         '--write-labels writes copies that count from 0 to '
         f'{layout.root / OWN_LABELS}'
     )
-    if _is_binary(found):
+    if is_binary(found):
         raise UserError(
             f'the masks of {layout.root} hold the ids {shorten(found)} only, '
             f'and {IGNORED} means ignored: write 1 for {IGNORED}; {way_out}'
@@ -265,9 +251,11 @@ def _name_classes(
     outside = [i for i in ids if i >= len(classes or ())]
     if classes and outside:
         raise UserError(
-            f'the masks of {layout.root} hold the ids {shorten(outside)}, '
+            f'the masks of {layout.root} hold the ids {shorten(outside)}'
+            f'{", as --write-labels numbers them" if relabel else ""}, '
             f'outside the {len(classes)} of --classes (0..{len(classes) - 1}, '
-            f'{IGNORED} = ignored); name all, or number them anew: {way_out}'
+            f'{IGNORED} = ignored); name all'
+            f'{"" if relabel else f", or number them anew: {way_out}"}'
         )
     if ids[-1] >= IGNORED:
         raise UserError(

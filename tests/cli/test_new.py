@@ -64,6 +64,20 @@ def test_nothing_is_replaced(run, folder):  # noqa: F811
     assert 'max_iters = 9' in Path('my_config.py').read_text()
 
 
+def test_out_that_cannot_be_written(run, folder):  # noqa: F811
+    Path('file').touch()
+    args = 'data', '--write-labels', '--out'
+    with pytest.raises(SystemExit, match='cannot make the folder --out file:'):
+        run(new.main, *args, 'file/q.py')
+    Path('q_val.part.txt').mkdir()
+    with pytest.raises(SystemExit, match='cannot write q_val.txt: Is a dir'):
+        run(new.main, *args, 'q.py')
+    Path('q_val.txt').touch()
+    with pytest.raises(SystemExit, match='q_train.txt, .*replaced'):
+        run(new.main, *args, 'q.py')
+    assert not Path('data/label_ids').exists()
+
+
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
@@ -71,6 +85,7 @@ def test_nothing_is_replaced(run, folder):  # noqa: F811
         (['x.json', '--write-labels'], '--write-labels is for a folder'),
         (['x', '--val', 'y.json'], '--val is for a COCO file, DATA is x'),
         (['x', '--out', 'y.txt'], '--out y.txt must be a .py file'),
+        (['x', '--out', "it's/y.py"], "--out it's/y.py .* an apostrophe"),
         (['x', '--val-share', '1'], '--val-share must be between 0 and 1, go'),
         (['x', '--max-iters', '1'], '--max-iters must be 2 or more, got 1'),
         (['x'], 'error: there is no folder or file x; give a folder'),

@@ -6,7 +6,6 @@ import pytest
 
 from mmea.engine.config import load_config
 from mmea.errors import UserError
-from mmea.files import write_text
 from mmea.new import new_segmentation
 
 from .conftest import write_pair
@@ -17,8 +16,7 @@ OUT = Path('conf/mine.py')
 def make(**kwargs):
     """The project of data/, and its config as the commands read it."""
     project = new_segmentation('data', OUT, **kwargs)
-    for path, text in project.files.items():
-        write_text(path, text)
+    project.write()
     return project, load_config(str(OUT))
 
 
@@ -35,7 +33,11 @@ def test_what_is_found(folder):
     half = 40 * 32
     assert total == {'class 0': 9.5 * half, 'class 1': 10 * half}
     assert sum(train.shares.values()) == pytest.approx(1)
-    assert not project.warnings
+    assert project.warnings == [
+        '2.5% of the pixels in the masks that were read are 255, which means '
+        'ignored: they are not learnt; if 255 is a class, write it as another '
+        'id'
+    ]
     lists = [project.files[OUT.with_name(f'mine_{s}.txt')].split()
              for s in ('train', 'val')]  # fmt: skip
     assert sorted(sum(lists, [])) == [*'0123456789']
@@ -142,6 +144,39 @@ def test_nothing_to_tell_apart(folder):
         make()
 
 
+def test_255_beside_other_ids(folder):
+    for i in range(10):
+        write_pair(
+            folder, f'images/{i}.jpg', f'masks/{i}.png', (0, 0, 128, 255)
+        )
+    project, cfg = make(relabel=True)
+    copies, ignored = project.warnings
+    assert copies.endswith('with the ids 0 for 0, 1 for 128')
+    assert ignored.startswith('25.0% of the pixels in the masks')
+    assert project.summaries[0].shares == {
+        'class 0': pytest.approx(2 / 3),
+        'class 1': pytest.approx(1 / 3),
+    }
+    assert cfg.model.decode_head.num_classes == 2
+    label = cv2.imread('data/label_ids/masks/3.png', cv2.IMREAD_UNCHANGED)
+    assert np.unique(label).tolist() == [0, 1, 255]
+
+
+def test_masks_of_jpeg(folder):
+    for i in range(10):
+        write_pair(folder, f'images/{i}.jpg', f'masks/{i}.JPG', (0, 255))
+        Path(f'data/masks/{i}.png').unlink()
+    with pytest.raises(UserError, match='are JPEG .*; save masks as PNG'):
+        make()
+
+
+def test_copies_wait_for_the_checks(folder):
+    with pytest.raises(UserError, match='ids 1, as --write-labels .*name all'):
+        make(relabel=True, classes=['a'])
+    new_segmentation('data', OUT, relabel=True)
+    assert not Path('data/label_ids').exists()
+
+
 def test_binary_masks(folder):
     for i in range(10):
         write_pair(folder, f'images/{i}.jpg', f'masks/{i}.png', (0, 255))
@@ -152,7 +187,7 @@ def test_binary_masks(folder):
     assert '--write-labels writes copies that count from 0' in text
     project, cfg = make(relabel=True)
     assert project.warnings == [
-        '10 copies of masks were written to data/label_ids, with the ids '
+        '10 copies of masks are in data/label_ids, with the ids '
         '0 for 0, 1 for 255'
     ]
     label = cv2.imread('data/label_ids/masks/3.png', cv2.IMREAD_UNCHANGED)
