@@ -10,6 +10,8 @@ from typing import NamedTuple
 from mmea.engine.data_checks.files import shorten
 from mmea.errors import UserError
 
+from .left_out import left_out
+
 __all__ = ['OWN_LABELS', 'SPLITS', 'Layout', 'Part', 'find_layout']
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -106,16 +108,19 @@ def find_layout(
     found, lists = _walk(root, own)
     if not found:
         raise UserError(
-            f'{root} holds no images ({", ".join(SUFFIXES)}){_hint(root)}; '
-            'give the folder that holds images and masks'
+            f'{root} holds no images ({", ".join(SUFFIXES)})'
+            f'{_hint(root, found)}; give the folder that holds images and '
+            'masks'
         )
     pictures, labels = _sort(found, own, mask_suffix)
     if not labels or not pictures:
+        suffix = f' that end with --mask-suffix {mask_suffix}'
         raise UserError(
             f'{root} holds {len(found)} image files and no '
             f'{"masks" if pictures else "images beside masks"}'
-            f'{_hint(root)}; name the folders images and masks, the files '
-            'x.jpg and x_mask.png, or give --images and --masks'
+            f'{suffix if mask_suffix and not labels else ""}'
+            f'{_hint(root, found)}; name the folders images and masks, the '
+            'files x.jpg and x_mask.png, or give --images and --masks'
         )
     places, masked = _group(pictures, own[0]), _group(labels, own[1])
     img_suffix, seg_map_suffix = _suffixes(places, masked, mask_suffix)
@@ -141,16 +146,17 @@ def find_layout(
     if not parts:
         raise UserError(
             f'no image of {root} has a mask of its name: the images are '
-            f'{shorten(pictures, 3)}, the masks {shorten(labels, 3)}; name '
-            'them alike, or give --mask-suffix'
+            f'{shorten(pictures, 3)}, the masks {shorten(labels, 3)}; '
+            + (
+                f'is --mask-suffix {mask_suffix} what masks have behind the '
+                'name of the image? Without it, it is looked for'
+                if mask_suffix
+                else 'name them alike, or give --mask-suffix'
+            )
         )
     if 'all' in parts:
         parts = _listed(parts['all'], lists) or parts
-    left = [
-        _left_out('images have no mask', pictures, used),
-        _left_out('masks have no image', labels, used),
-    ]
-    warnings = [text for text in left if text]
+    warnings = left_out(pictures, labels, used, (img_suffix, seg_map_suffix))
     return Layout(root, img_suffix, seg_map_suffix, parts, warnings)
 
 
@@ -351,20 +357,17 @@ def _listed(part: Part, lists: dict[str, list[str]]) -> dict[str, Part] | None:
     return None
 
 
-def _left_out(words: str, paths: list[str], used: list[str]) -> str | None:
-    left = sorted({*paths} - {*used})
-    if not left:
-        return None
-    kinds = {_suffix(p) for p in left} - {_suffix(p) for p in used}
-    more = (
-        f' (a data set has one suffix, these have {", ".join(sorted(kinds))})'
-        if kinds
-        else ''
-    )
-    return f'{len(left)} {words}{more} and are left out: {shorten(left, 10)}'
-
-
-def _hint(root: Path) -> str:
-    """Name a COCO file, if it is that which should have been given."""
-    found = sorted(root.rglob('*.json'))[:1] if root.is_dir() else []
-    return f' (for boxes give the COCO file {found[0]})' if found else ''
+def _hint(root: Path, found: list[str]) -> str:
+    """Name what should have been given: a COCO file, or another command."""
+    boxes = sorted(root.rglob('*.json'))[:1]
+    if boxes:
+        return f' (for boxes give the COCO file {boxes[0]})'
+    folders = {PurePosixPath(path).parent for path in found}
+    # Of two suffixes, one may be that of masks.
+    kinds = {_suffix(path).lower() for path in found}
+    if len(folders) > 1 and PurePosixPath() not in folders and len(kinds) == 1:
+        return (
+            ' (for a class of each folder, without masks, see '
+            'docs/classification.md)'
+        )
+    return ''

@@ -126,10 +126,38 @@ def test_what_has_no_counterpart_is_left_out(tmp_path):
     layout = find_layout(tmp_path)
     assert layout.parts['all'].names == ['a']
     assert layout.warnings == [
-        '2 images have no mask (a data set has one suffix, these have '
-        ".jpeg) and are left out: 'images/b.jpg', 'images/c.jpeg'",
-        "2 masks have no image and are left out: 'masks/c.png', 'masks/z.png'",
+        '1 images end with .jpeg instead of .jpg and are left out; a data set '
+        'has one suffix: rename those of the same format, convert others: '
+        "'images/c.jpeg'",
+        "1 images have no mask and are left out: 'images/b.jpg'",
+        "1 masks have no image and are left out: 'masks/z.png'",
     ]
+
+
+def test_suffixes_of_files_side_by_side(tmp_path):
+    touch(tmp_path, 'a.jpg', 'b.JPG', 'c.jpg', 'd.jpg', 'e.jpg')
+    touch(tmp_path, *(f'{n}_mask.png' for n in 'abe'), 'c_mask.tif')
+    jpg, d, tif = find_layout(tmp_path).warnings
+    assert jpg.startswith('1 images end with .JPG instead of .jpg')
+    assert tif.startswith('1 masks end with .tif instead of .png')
+    assert d == "1 images have no mask and are left out: 'd.jpg'"
+
+
+def test_a_folder_of_each_class(tmp_path):
+    touch(tmp_path, 'cat/a.jpg', 'dog/a.jpg')
+    with pytest.raises(UserError, match='each folder, .*classification.md'):
+        find_layout(tmp_path)
+
+
+def test_mask_suffix_that_none_has(tmp_path):
+    touch(tmp_path, 'a.jpg', 'a_mask.png')
+    with pytest.raises(UserError, match='no masks that end with .* _gt.png;'):
+        find_layout(tmp_path, mask_suffix='_gt.png')
+    touch(tmp_path, 'images/a.jpg', 'masks/a.png')
+    with pytest.raises(UserError) as error:
+        find_layout(tmp_path, mask_suffix='_gt.png')
+    assert '; is --mask-suffix _gt.png what masks have' in str(error.value)
+    assert 'or give --mask-suffix' not in str(error.value)
 
 
 def test_folders_to_choose_from(tmp_path, monkeypatch):
