@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from mmea.cli.common import command, load_config, make_parser
+from mmea.cli.common import (
+    command,
+    hide_known_warnings,
+    load_config,
+    make_parser,
+)
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -29,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'--num must be positive, got {args.num}')
 
     from rich.console import Console
+
+    hide_known_warnings()
 
     from mmea.engine.preflight import check_packages, prepare_data
     from mmea.new import draw_sheet, look_at, show

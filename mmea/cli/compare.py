@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmea.cli.common import DictAction, command
+from mmea.cli.common import DictAction, command, hide_known_warnings
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -81,6 +81,8 @@ def main(argv: list[str] | None = None) -> None:
         for value in values:
             if values.count(value) > 1:
                 raise UserError(f'--{name} has {value} twice')
+
+    hide_known_warnings()
 
     from mmea.compare.command import compare
 

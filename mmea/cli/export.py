@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmea.cli.common import DictAction, command
+from mmea.cli.common import DictAction, command, hide_known_warnings
 
 __all__ = ['main']
 
@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     import torch
+
+    hide_known_warnings()
 
     from mmea.engine.config import load_config
     from mmea.export import export

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmea.cli.common import command
+from mmea.cli.common import command, hide_known_warnings
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> None:
     _check(args)
 
     from rich.console import Console
+
+    hide_known_warnings()
 
     from mmea.files import make_folder
     from mmea.new import new_detection, new_segmentation, show

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmea.cli.common import DictAction, command
+from mmea.cli.common import DictAction, command, hide_known_warnings
 
 __all__ = ['main']
 
@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         help='as in train',
     )
     args = parser.parse_args(argv)
+
+    hide_known_warnings()
 
     from mmea.engine.checkpoint import pick_checkpoint, use_safe_loading
     from mmea.engine.config import load_config

@@ -101,6 +101,13 @@ def _check_keys(cfg: Config, options: dict) -> None:
         known |= inspect.signature(runner).parameters.keys()
     for option in options:
         key = option.partition('.')[0]
+        if key == 'max_iters' and key in cfg:
+            raise UserError(
+                f'--cfg-options {option}: what {cfg.filename} computes from '
+                'max_iters is computed before options are set; change it in '
+                'the file, or set train_cfg.max_iters and the end of the last '
+                'param_scheduler'
+            )
         if key not in known:
             close = get_close_matches(key, known, 1)
             raise UserError(

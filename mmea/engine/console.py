@@ -37,6 +37,10 @@ KNOWN = (
     ('`torch.jit.script` is deprecated', 'said by torch of packages'),
     ('`torch.jit.interface` is deprecated', 'said by torch of packages'),
     ('pkg_resources is deprecated', 'mmengine imports it'),
+    ('faster_coco_eval is not installed', 'of a metric that is not used'),
+    ('Warning: The bbox is out of bounds', 'it is drawn as far as it is in'),
+    ('Warning: The polygon is out of bounds', 'likewise'),
+    ('Warning: The text is out of bounds', 'likewise'),
     ('The `srun` command', 'of a launcher that is not used'),
     ('`torch.cuda.amp.GradScaler', "mmengine's, on a newer torch"),
 )

@@ -171,6 +171,16 @@ def _draw(
             title: cv2.addWeighted(labels, LAID, image, 1 - LAID, 0)
             for title, labels in seg.draw(image, sample, meta).items()
         }
+        # As mmea predict has it: what is no class is not coloured.
+        names = [name.lower() for name in meta.get('classes') or ()]
+        if 'background' in names:
+            for title, key in (
+                ('ground truth', 'gt_sem_seg'),
+                ('prediction', 'pred_sem_seg'),
+            ):
+                ids = sample.get(key).data.squeeze(0).numpy()
+                other = ids == names.index('background')
+                drawn[title][other] = image[other]
     elif 'pred_instances' in sample:
         with warnings.catch_warnings():
             # Of boxes that reach beyond the image.

@@ -103,7 +103,11 @@ class Run:
     def length(self) -> str:
         """Say how long it was, in iterations, epochs and time."""
         last = self.log.train[-1]
-        said = [f'{last["step"]:,} iterations']
+        steps = [last['step']]
+        if self.log.unit == 'iteration':
+            # The last ones may be fewer than the interval of the log.
+            steps += [row['step'] for row in self.log.val]
+        said = [f'{max(steps):,} iterations']
         if 'epoch' in last:
             said.append(f'{last["epoch"]} epochs')
         seconds = sum(start.seconds for start in self.log.starts)

@@ -75,7 +75,10 @@ def build_swapped(
     built = MMENGINE_MODELS.build(cfg.model)
     report = swap_attention(built, rules, input_size=input_size)
     if not report.replaced:
-        left = '; '.join(map(str, report.left)) or 'it has no attention'
+        left = '; '.join(map(str, report.left)) or (
+            'it has no attention but that of mmea, whose type the config '
+            'names, if it has any'
+        )
         raise ValueError(f'nothing was swapped in this model: {left}')
     print_log(str(report), 'current')
     return built

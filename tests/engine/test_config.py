@@ -46,6 +46,17 @@ def test_an_option_that_nothing_reads(fails):
     assert "--cfg-options num_class: tiny.py has no key 'num_class'" in message
 
 
+def test_an_option_that_comes_too_late(fails, project):
+    """The schedule was computed from it when the file was read."""
+    (project / 'own.py').write_text(
+        "_base_ = './tiny.py'\nmax_iters = 5\n"
+        'train_cfg = dict(max_iters=max_iters)\n'
+    )
+    message = fails('--cfg-options', 'max_iters=9', config='own.py')
+    assert 'max_iters: what own.py computes from max_iters' in message
+    assert 'set train_cfg.max_iters' in message
+
+
 def test_an_option_over_something_else(fails):
     message = fails('--cfg-options', 'train_cfg.max_iters.foo=3')
     assert 'cannot set train_cfg.max_iters.foo in tiny.py' in message

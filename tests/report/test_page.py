@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import PixelData
 
 from mmea.cli.report import main
 from mmea.engine.checkpoint import load_checkpoint
-from mmea.report import write_report
+from mmea.engine.hooks import SegPictureHook
+from mmea.report import gallery, write_report
 from mmea.report.run import name_folders, read_run
 
 from .conftest import NAME, loss, write_log
@@ -81,6 +83,30 @@ def test_two(work, run):
     assert 'two against ea_fpn_ade20k' in configs
     assert ' train_cfg.max_iters 160000 4 ' in configs
     assert 'no gallery: it was not wanted' in text
+
+
+def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
+    val = dict(mIoU=1.0, time=1.0, data_time=0.1, step=20)
+    write_log(tmp_path / 'x', '20260101_000000', [loss(8, 1.0), val])
+    assert read_run(tmp_path / 'x', 'x').length.startswith('20 iterations')
+
+
+def test_background_is_left_as_it_is():
+    """Black over three quarters of a photograph hides it."""
+    from mmseg.structures import SegDataSample
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (7, 5, 3)).astype(np.uint8)
+    truth = torch.tensor([[0] * 4 + [1]] * 7)
+    sample = SegDataSample(
+        gt_sem_seg=PixelData(data=truth[None]),
+        pred_sem_seg=PixelData(data=truth.flip(1)[None]),
+    )
+    meta = dict(classes=('Background', 'dog'), palette=[[0, 0, 0], [9, 9, 9]])
+    drawn = gallery._draw(image, sample, meta, SegPictureHook())
+    for picture, ids in zip(drawn, (truth, truth.flip(1))):
+        same = (picture == image).all(2)
+        assert np.array_equal(same, ids.numpy() == 0)
 
 
 def test_names_of_folders(tmp_path):
