@@ -59,9 +59,14 @@ class Results:
         """Draw what was found over uint8 (H, W, 3), RGB."""
         raise NotImplementedError
 
+    def find(self, sample: BaseDataElement) -> list[tuple]:
+        """List what was found in one image: ``columns`` without its name."""
+        raise NotImplementedError
+
     def add(self, name: Path, sample: BaseDataElement) -> None:
         """Keep what was found in one image."""
-        raise NotImplementedError
+        rows = self.find(sample)
+        self.rows += [(name.as_posix(), *row) for row in rows]
 
     def summary(self) -> Table:
         """Make a table of what was found in all images, by class."""
@@ -99,19 +104,28 @@ class Labels(Results):
             only=self.only,
         )
 
+    def find(self, sample: BaseDataElement) -> list[tuple]:
+        labels = _label_map(sample)
+        pixels = self._count(labels)
+        return [
+            (self.classes[i], f'{pixels[i] / labels.size:.6f}')
+            for i in self._shown()
+            if pixels[i]
+        ]
+
     def add(self, name: Path, sample: BaseDataElement) -> None:
         labels = _label_map(sample)
         with whole(self.out / 'labels' / name.with_suffix('.png')) as part:
             self._to_image(labels).save(part)
-        number = len(self.classes)
-        pixels = np.bincount(labels.ravel(), minlength=number)[:number]
+        pixels = self._count(labels)
         self.pixels += pixels
         self.images += pixels > 0
         self.total += labels.size
-        for i in self._shown():
-            if pixels[i]:
-                row = f'{pixels[i] / labels.size:.6f}'
-                self.rows.append((name.as_posix(), self.classes[i], row))
+        super().add(name, sample)
+
+    def _count(self, labels: np.ndarray) -> np.ndarray:
+        number = len(self.classes)
+        return np.bincount(labels.ravel(), minlength=number)[:number]
 
     def _shown(self) -> Sequence[int]:
         return range(len(self.classes)) if self.only is None else self.only
@@ -158,6 +172,15 @@ class Instances(Results):
         found = self._kept(sample).to_tensor()
         return draw_instances(picture, found, self.meta, opacity=self.opacity)
 
+    def find(self, sample: BaseDataElement) -> list[tuple]:
+        found = self._kept(sample)
+        return [
+            (self.classes[label], f'{score:.4f}', *_box(corners))
+            for label, score, corners in zip(
+                found.labels, found.scores, found.bboxes
+            )
+        ]
+
     def add(self, name: Path, sample: BaseDataElement) -> None:
         height, width = map(int, sample.ori_shape)
         number = len(self.images) + 1
@@ -171,23 +194,20 @@ class Instances(Results):
         )
         found = self._kept(sample)
         for i in range(len(found)):
-            x0, y0, x1, y1 = map(float, found.bboxes[i])
-            label, score = int(found.labels[i]), float(found.scores[i])
-            box = [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
+            box = _box(found.bboxes[i])
             annotation = dict(
                 id=len(self.annotations) + 1,
                 image_id=number,
-                category_id=label + 1,
+                category_id=int(found.labels[i]) + 1,
                 bbox=box,
                 area=box[2] * box[3],
                 iscrowd=0,
-                score=round(score, 4),
+                score=round(float(found.scores[i]), 4),
             )
             if 'masks' in found:
                 annotation.update(_encode(found.masks[i]))
             self.annotations.append(annotation)
-            row = name.as_posix(), self.classes[label], f'{score:.4f}', *box
-            self.rows.append(row)
+        super().add(name, sample)
 
     def summary(self) -> Table:
         table = Table('class', 'images', 'instances', 'mean score')
@@ -226,14 +246,15 @@ class Classes(Results):
             sample.pred_label = sample.pred_label.new_tensor([best])
         return draw_class(picture, sample, self.classes)
 
-    def add(self, name: Path, sample: BaseDataElement) -> None:
+    def find(self, sample: BaseDataElement) -> list[tuple]:
         scores = sample.pred_score.cpu()
         order = scores.argsort(descending=True).tolist()
         if self.only is not None:
             order = [i for i in order if i in self.only]
-        for i in order[:5]:
-            text = self.classes[i] if self.classes else str(i)
-            self.rows.append((name.as_posix(), text, f'{scores[i]:.4f}'))
+        return [
+            (self.classes[i] if self.classes else str(i), f'{scores[i]:.4f}')
+            for i in order[:5]
+        ]
 
     def summary(self) -> Table:
         table = Table('class', 'images')
@@ -258,6 +279,12 @@ def make_results(
 
 def _label_map(sample: BaseDataElement) -> np.ndarray:
     return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+
+
+def _box(corners: np.ndarray) -> list[float]:
+    """Give x, y, width and height of x0, y0, x1, y1."""
+    x0, y0, x1, y1 = map(float, corners)
+    return [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
 
 
 def _encode(mask: np.ndarray) -> dict:
