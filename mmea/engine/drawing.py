@@ -1,12 +1,17 @@
 """Pictures of predictions, by the visualizers of the stack."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mmengine.structures import BaseDataElement, InstanceData
 from mmengine.visualization import Visualizer
 
-__all__ = ['draw_class', 'draw_instances', 'draw_labels', 'to_picture']
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ['draw_class', 'draw_figure', 'draw_instances', 'draw_labels',
+           'to_picture']  # fmt: skip
 
 
 def to_picture(image: np.ndarray) -> np.ndarray:
@@ -28,6 +33,24 @@ def to_picture(image: np.ndarray) -> np.ndarray:
         low, high = np.percentile(image, (1, 99))
         image = (image - low) / max(high - low, 1e-9) * 255
     return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))
+
+
+def draw_figure(figure: 'Figure', dpi: int) -> np.ndarray:
+    """Draw a figure of matplotlib to an array.
+
+    Args:
+        figure (Figure): Such as :func:`mmea.visualize.draw_page` gives.
+        dpi (int): Pixels of an inch.
+
+    Returns:
+        np.ndarray: uint8 (H, W, 3), RGB.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def draw_labels(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from mmea.engine.drawing import draw_figure
 from mmea.inference import Predictor
 from mmea.visualize import draw_page, look
 
@@ -37,10 +37,6 @@ def draw_slots(
             if calls and not calls[0].note and calls[0].attention is not None
         ]
         for name, maps in layers[-LAYERS:]:
-            figure = draw_page(view, maps, title=name)
-            figure.set_dpi(DPI)
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-            picture = np.asarray(canvas.buffer_rgba())[..., :3]
+            picture = draw_figure(draw_page(view, maps, title=name), DPI)
             found.append((f'{name}, {path.rpartition("/")[2]}', picture))
     return found
