@@ -3,6 +3,7 @@
 import gc
 import os
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -214,6 +215,28 @@ def processes():
     context = torch.multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['mmea.models'])
     return context
+
+
+def _missing(what: str) -> None:
+    """Skip, or fail where a browser has to be there."""
+    if os.environ.get('MMEA_REQUIRE_BROWSER') == '1':
+        pytest.fail(f'MMEA_REQUIRE_BROWSER=1, but there is no {what}')
+    pytest.skip(f'no {what}')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing('playwright; it is in the extra dev')
+    path = shutil.which('chromium') or shutil.which('chromium-browser')
+    if path is None:
+        _missing('chromium (Debian: apt install chromium)')
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
 
 
 def free_port() -> str:

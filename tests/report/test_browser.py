@@ -1,35 +1,10 @@
 """The page in a real Chromium, clicked through."""
 
-import os
-import shutil
-
 import pytest
 
 from mmea.report import write_report
 
 from .conftest import NAME
-
-
-def _missing(what: str) -> None:
-    """Skip, or fail where a browser has to be there."""
-    if os.environ.get('MMEA_REQUIRE_BROWSER') == '1':
-        pytest.fail(f'MMEA_REQUIRE_BROWSER=1, but there is no {what}')
-    pytest.skip(f'no {what}')
-
-
-@pytest.fixture(scope='module')
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        _missing('playwright; it is in the extra dev')
-    path = shutil.which('chromium') or shutil.which('chromium-browser')
-    if path is None:
-        _missing('chromium (Debian: apt install chromium)')
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope='module')
