@@ -21,6 +21,7 @@ COMMANDS = {
     'export': 'write a model as ONNX or as a torch.export program, checked',
     'publish': 'write weights, config and card of a model to a folder',
     'report': 'write a page about a training, or two side by side',
+    'app': 'serve a web page to drop photographs on',
     'compare': 'compare attention layers, by cost and by training',
     'print-config': 'print the whole config, as train runs it',
     'flops': 'count parameters and multiplications, part by part',

@@ -1256,6 +1256,20 @@ FAULTS = [
         'tests/visualize/test_view.py',
     ),
     Fault(
+        'scores-of-all-pixels-kept-by-the-page',
+        'mmea.app.work.predict',
+        "sample.pop('seg_logits', None)",
+        'pass',
+        'tests/app/test_work.py::test_shares_of_classes',
+    ),
+    Fault(
+        'page-reads-the-centre-alone',
+        'mmea.app.work.look_at',
+        'look(predictor, path, pixel=pixel)',
+        'look(predictor, path)',
+        'tests/app/test_work.py::test_maps_of_a_pixel',
+    ),
+    Fault(
         'resumed-points-twice',
         'mmea.report.log.read_log',
         "if row['step'] < first['step']]",
