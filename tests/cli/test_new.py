@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_out_that_cannot_be_written(run, folder):  # noqa: F811
     args = 'data', '--write-labels', '--out'
     with pytest.raises(SystemExit, match='cannot make the folder --out file:'):
         run(new.main, *args, 'file/q.py')
-    Path('q_val.part.txt').mkdir()
+    Path(f'.q_val.{os.getpid()}.part.txt').mkdir()
     with pytest.raises(SystemExit, match='cannot write q_val.txt: Is a dir'):
         run(new.main, *args, 'q.py')
     Path('q_val.txt').touch()
