@@ -217,13 +217,14 @@ def test_own_photographs_as_the_readme_has_it(python, tmp_path):
                 r'(?m)^max_iters = \d+', 'max_iters = 2', config.read_text()
             )
             assert 'max_iters = 2' in text
-            config.write_text(
-                text.replace(
-                    'model = dict(',
-                    'model = dict(\n    backbone=dict(init_cfg=None),',
-                    1,
-                )
+            text = text.replace(
+                'model = dict(',
+                'model = dict(\n    backbone=dict(init_cfg=None),',
+                1,
             )
+            # So that the log of two iterations has one.
+            text += 'default_hooks.update(logger=dict(interval=1))\n'
+            config.write_text(text)
     labels = [
         np.array(Image.open(path))
         for path in sorted((tmp_path / 'found/labels').iterdir())
