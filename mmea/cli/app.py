@@ -4,7 +4,7 @@ import argparse
 import signal
 from importlib.util import find_spec
 
-from mmea.cli.common import command, hide_known_warnings
+from mmea.cli.common import add_model, command, hide_known_warnings
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -17,17 +17,7 @@ def main(argv: list[str] | None = None) -> None:
         description='Serve a web page: drop a photograph, see what the model '
         'finds in it, and what its attention looks at.',
     )
-    parser.add_argument(
-        'config',
-        help='path of a config, the name of one mmea ships, or a published '
-        'folder',
-    )
-    parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='path of a checkpoint (default: the best in the work dir, or '
-        'the latest)',
-    )
+    add_model(parser)
     parser.add_argument(
         '--port', type=int, default=7860, help='(default: %(default)s)'
     )

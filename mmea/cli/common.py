@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     'DictAction',
+    'add_changes',
+    'add_model',
     'command',
     'hide_known_warnings',
     'load_config',
@@ -105,6 +107,42 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
         help=argparse.SUPPRESS,
     )
     return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``config`` and ``checkpoint`` of a trained model."""
+    parser.add_argument(
+        'config',
+        help='path of a config, the name of one mmea ships, or a published '
+        'folder',
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='path of a checkpoint (default: the best in the work dir, or '
+        'the latest)',
+    )
+
+
+def add_changes(parser: argparse.ArgumentParser, *more: str) -> None:
+    """Add what changes a config as in train, for its other commands.
+
+    Args:
+        parser (ArgumentParser): Gets ``--swap-attention``, ``--cfg-options``.
+        more (str): Of ``--work-dir`` and ``--demo``, those that it gets too.
+    """
+    if '--work-dir' in more:
+        parser.add_argument('--work-dir', help='as in train')
+    if '--demo' in more:
+        parser.add_argument('--demo', action='store_true', help='as in train')
+    parser.add_argument('--swap-attention', metavar='TYPE', help='as in train')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='as in train',
+    )
 
 
 def hide_known_warnings(verbose: bool = False) -> None:

@@ -2,7 +2,12 @@
 
 import argparse
 
-from mmea.cli.common import DictAction, command, hide_known_warnings
+from mmea.cli.common import (
+    DictAction,
+    add_model,
+    command,
+    hide_known_warnings,
+)
 
 __all__ = ['main']
 
@@ -14,17 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         description='Write a trained model as a graph that runs without '
         'Python, checked against PyTorch.',
     )
-    parser.add_argument(
-        'config',
-        help='path of a config, the name of one mmea ships, or a published '
-        'folder',
-    )
-    parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='path of a checkpoint (default: the best in the work dir, or '
-        'the latest)',
-    )
+    add_model(parser)
     parser.add_argument(
         '--out',
         required=True,

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from mmea.cli.common import DictAction, command, hide_known_warnings
+from mmea.cli.common import add_changes, command, hide_known_warnings
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -27,14 +27,7 @@ def main(argv: list[str] | None = None) -> None:
         help='of the image as the net gets it (default: what the config '
         'makes of one)',
     )
-    parser.add_argument('--swap-attention', metavar='TYPE', help='as in train')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='as in train',
-    )
+    add_changes(parser)
     parser.add_argument(
         '--json', action='store_true', help='print it for programs'
     )

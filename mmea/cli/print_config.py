@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmea.cli.common import DictAction, command, hide_known_warnings
+from mmea.cli.common import add_changes, command, hide_known_warnings
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -27,16 +27,7 @@ def main(argv: list[str] | None = None) -> None:
         help='print what is different from another config, or, without one, '
         'what options and mmea change in the file of CONFIG',
     )
-    parser.add_argument('--work-dir', help='as in train')
-    parser.add_argument('--demo', action='store_true', help='as in train')
-    parser.add_argument('--swap-attention', metavar='TYPE', help='as in train')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='as in train',
-    )
+    add_changes(parser, '--work-dir', '--demo')
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith('.py'):
         raise UserError(f'--out {args.out} must be a .py file')

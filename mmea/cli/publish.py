@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmea.cli.common import DictAction, command, hide_known_warnings
+from mmea.cli.common import add_changes, command, hide_known_warnings
 
 __all__ = ['main']
 
@@ -50,16 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         help='upload the folder to the Hugging Face Hub, as whoever is '
         'logged in there',
     )
-    parser.add_argument('--work-dir', help='as in train')
-    parser.add_argument('--demo', action='store_true', help='as in train')
-    parser.add_argument('--swap-attention', metavar='TYPE', help='as in train')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='as in train',
-    )
+    add_changes(parser, '--work-dir', '--demo')
     args = parser.parse_args(argv)
 
     hide_known_warnings()
