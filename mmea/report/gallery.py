@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from mmea.engine.drawing import draw_class, to_picture
-from mmea.engine.guarded_loaders import guard_loaders
+from mmea.engine.guarded_loaders import guard_dataset
 from mmea.engine.hooks import DetPictureHook, SegPictureHook
 from mmea.engine.preflight import prepare_data
 from mmea.errors import in_one_line
@@ -86,11 +85,11 @@ def validation_set(cfg: Config) -> Any:
     cfg.pop('demo_scenes', None)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     prepare_data(cfg, 'val_dataloader')
-    # What build_runner() hands to it, without a model.
-    runner: Any = SimpleNamespace(_val_dataloader=cfg.get('val_dataloader'))
     with in_one_line('cannot build val_dataloader.dataset'):
-        guard_loaders(runner, cfg)
-        return DATASETS.build(runner._val_dataloader['dataset'])
+        dataset = guard_dataset(
+            cfg.val_dataloader.dataset, cfg.get('default_scope')
+        )
+        return DATASETS.build(dataset)
 
 
 def fill_gallery(
