@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yapf  # noqa: F401, writes its cache before several workers read it
 
 import mmea  # noqa: F401, lets mmcv find its ops, whoever imports it first
 

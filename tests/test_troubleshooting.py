@@ -140,6 +140,14 @@ def no_shtab(case):
     completion.completion('bash')
 
 
+@cause('Ran out of input')
+def half_written_grammar(case):
+    from yapf_third_party._ylib2to3.pgen2 import driver
+
+    Path('grammar.pickle').touch()
+    driver.load_grammar(driver.__file__, 'grammar.pickle')
+
+
 @cause('no config file ..., and mmea ships no config')
 def no_config(case):
     return case.fails(config='nothing.py')
@@ -342,7 +350,7 @@ def test_entry(quote, fails, monkeypatch):  # noqa: F811
         text = CAUSES[quote](case)
     except Exception as error:
         # Of the kinds that a person meets, not a fault of the cause.
-        assert isinstance(error, (UserError, ImportError)) or (
+        assert isinstance(error, (UserError, ImportError, EOFError)) or (
             type(error).__name__ == 'UnpicklingError'
         )
         text = str(error)

@@ -24,6 +24,7 @@ PACKAGES = {
         'opencv-contrib-python-headless',
     ),
     'pycocotools': ('pycocotools',),
+    'yapf': ('yapf',),  # mmengine formats configs by it
     'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
     'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),

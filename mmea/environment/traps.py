@@ -211,6 +211,18 @@ def built_for_another_numpy(facts: Facts) -> Trap | None:
 
 
 @trap
+def half_written_grammar(facts: Facts) -> Trap | None:
+    if not facts['yapf'].error.startswith(('EOFError', 'UnpicklingError')):
+        return None
+    return Trap(
+        'the grammar that yapf keeps in its cache is half written: several '
+        'processes began at once, right after it was installed',
+        'python -c "import shutil, platformdirs; '
+        "shutil.rmtree(platformdirs.user_cache_dir('YAPF', 'Google'))\"",
+    )
+
+
+@trap
 def opencv_over_opencv(facts: Facts) -> Trap | None:
     versions = facts['cv2'].versions
     if len(set(versions.values())) < 2:

@@ -109,6 +109,13 @@ CASES = [
         'pip install --upgrade opencv-python',
     ),
     (
+        'half_written_grammar',
+        having(yapf='0.43.0', error=dict(yapf='EOFError: Ran out of input')),
+        'the grammar that yapf keeps in its cache is half written',
+        'python -c "import shutil, platformdirs; '
+        "shutil.rmtree(platformdirs.user_cache_dir('YAPF', 'Google'))\"",
+    ),
+    (
         'opencv_over_opencv',
         having(
             cv2={'opencv-python': '4.9.0', 'opencv-python-headless': '4.12.0'}
