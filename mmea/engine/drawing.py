@@ -1,9 +1,11 @@
 """Pictures of predictions, by the visualizers of the stack."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from mmengine.structures import BaseDataElement, InstanceData
 from mmengine.visualization import Visualizer
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ['draw_class', 'draw_figure', 'draw_instances', 'draw_labels',
            'to_picture']  # fmt: skip
+
+Colour = tuple[int, ...]
 
 
 def to_picture(image: np.ndarray) -> np.ndarray:
@@ -75,8 +79,6 @@ def draw_labels(
     Returns:
         np.ndarray: uint8 (H, W, 3), RGB.
     """
-    from matplotlib.patches import Patch
-
     classes, palette = meta['classes'], np.asarray(meta['palette'])
     if only is None:
         only = (i for i, c in enumerate(classes) if c.lower() != 'background')
@@ -88,19 +90,30 @@ def draw_labels(
     drawer.draw_binary_masks(
         np.stack([labels == i for i in found]), colours, float(opacity)
     )
-    side = max(image.shape[:2])
-    drawer.ax_save.legend(
-        handles=[
-            Patch(color=_hex(colour), label=classes[i])
-            for i, colour in zip(found, colours)
-        ],
-        loc='lower right',
-        fontsize=max(side / 60, 6) * 72 / drawer.fig_save.dpi,
-    )
+    _add_legend(drawer, {classes[i]: c for i, c in zip(found, colours)})
     return drawer.get_image()
 
 
-def _hex(colour: tuple[int, ...]) -> str:
+def _add_legend(drawer: Visualizer, colours: dict[str, Colour]) -> None:
+    from matplotlib.patches import Patch
+
+    drawer.ax_save.legend(
+        handles=[
+            Patch(color=_hex(colour), label=name)
+            for name, colour in colours.items()
+        ],
+        loc='lower right',
+        fontsize=_font_size(drawer),
+    )
+
+
+def _font_size(drawer: Visualizer) -> float:
+    """In points, of letters that are legible and small beside the image."""
+    side = max(drawer.width, drawer.height)
+    return max(side / 60, 8) * 72 / drawer.fig_save.dpi
+
+
+def _hex(colour: Colour) -> str:
     return '#' + ''.join(f'{c:02x}' for c in colour)
 
 
@@ -112,7 +125,9 @@ def draw_instances(
     opacity: float = 0.6,
     score_thr: float = 0.0,
 ) -> np.ndarray:
-    """Draw boxes, and masks where there are any, as mmdet does.
+    """Draw boxes, and masks where there are any, with a legend of classes.
+
+    A score stands in the corner of its box, in per cent; the legend counts.
 
     Args:
         image (np.ndarray): uint8 (H, W, 3), RGB.
@@ -124,25 +139,95 @@ def draw_instances(
     Returns:
         np.ndarray: uint8 (H, W, 3), RGB.
     """
-    # mmdet is there when its samples are.
-    from mmdet.structures import DetDataSample
-    from mmdet.visualization import DetLocalVisualizer
-
-    visualizer = DetLocalVisualizer(line_width=2, alpha=opacity)
-    visualizer.dataset_meta = meta
-    predicted = 'scores' in instances
-    sample = DetDataSample()
-    name = 'pred_instances' if predicted else 'gt_instances'
-    sample.set_field(instances, name, dtype=InstanceData)
-    visualizer.add_datasample(
-        '',
-        image,
-        sample,
-        draw_gt=not predicted,
-        draw_pred=predicted,
-        pred_score_thr=score_thr,
+    if 'scores' in instances:
+        instances = instances[instances.scores >= score_thr]
+    if not len(instances):
+        return image
+    labels = instances.labels.tolist()
+    palette = _colours(meta, max(labels) + 1)
+    colours = [palette[i] for i in labels]
+    drawer = Visualizer(image=image)
+    boxes = _boxes(instances)
+    boxes[:, 0::2].clamp_(0, image.shape[1] - 1)
+    boxes[:, 1::2].clamp_(0, image.shape[0] - 1)
+    if 'masks' in instances:
+        masks = _masks(instances.masks)
+        drawer.draw_binary_masks(masks, colours, float(opacity))
+        for mask, colour in zip(masks, colours):
+            drawer.ax_save.contour(mask, [0.5], colors=[_hex(colour)],
+                                   linewidths=1)  # fmt: skip
+    drawer.draw_bboxes(
+        boxes, colours, line_widths=max(max(image.shape) / 400, 1)
     )
-    return visualizer.get_image()
+    if 'scores' in instances:
+        _write_scores(drawer, boxes, instances.scores.tolist(), colours)
+    counts = Counter(labels)
+    _add_legend(
+        drawer,
+        {
+            f'{_name(meta, i)}  {n}': palette[i]
+            for i, n in counts.most_common()
+        },
+    )
+    return drawer.get_image()
+
+
+def _write_scores(
+    drawer: Visualizer,
+    boxes: torch.Tensor,
+    scores: list[float],
+    colours: list[Colour],
+) -> None:
+    """Write each score into the corner of its box, in per cent."""
+    size = _font_size(drawer)
+    for (left, top, *_), score, colour in zip(boxes.tolist(), scores, colours):
+        drawer.ax_save.text(
+            left,
+            top,
+            f'{100 * score:.0f}',
+            size=size,
+            verticalalignment='top',
+            color='k' if np.dot(colour, (0.299, 0.587, 0.114)) > 128 else 'w',
+            bbox=dict(facecolor=_hex(colour), edgecolor='none', pad=0.8),
+            clip_on=True,
+        )
+
+
+def _boxes(instances: InstanceData) -> torch.Tensor:
+    """Boxes as (N, 4), around the masks where there are none."""
+    boxes = torch.zeros(len(instances), 4)
+    if 'bboxes' in instances:
+        found = instances.bboxes
+        boxes = getattr(found, 'tensor', found).detach().cpu().float().clone()
+    if 'masks' in instances and not boxes.any():
+        for box, mask in zip(boxes, _masks(instances.masks)):
+            y, x = np.nonzero(mask)
+            if len(x):
+                box[:] = torch.tensor(
+                    [x.min(), y.min(), x.max() + 1, y.max() + 1]
+                )
+    return boxes
+
+
+def _masks(masks: Any) -> np.ndarray:
+    """Masks of any kind of mmdet as bool (N, H, W)."""
+    masks = masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks
+    return np.asarray(torch.as_tensor(masks).cpu(), bool)
+
+
+def _colours(meta: dict, number: int) -> list[Colour]:
+    """Return the palette of a data set, or one of mmdet's if it has none."""
+    palette = meta.get('palette')
+    if palette is None or isinstance(palette, str):
+        from mmdet.visualization import get_palette
+
+        palette = get_palette(palette or 'random', number)
+    return [tuple(int(c) for c in colour) for colour in palette]
+
+
+def _name(meta: dict, label: int) -> str:
+    classes = meta.get('classes')
+    return classes[label] if classes else f'class {label}'
 
 
 def draw_class(
