@@ -18,9 +18,7 @@ from mmea.app import work
 from ..conftest import free_port
 from .conftest import make_segmentor
 
-pytest.importorskip(
-    'gradio', reason='no gradio (extra app, which takes pillow below 13)'
-)
+pytest.importorskip('gradio', reason='no gradio (extra app)')
 pytestmark = pytest.mark.slow  # some 10 s to import, start and click
 
 SIZE = 163, 241
