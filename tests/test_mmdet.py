@@ -153,6 +153,21 @@ def test_train_resume_and_test(detection, run):
     assert len(list(Path('show').rglob('*.png'))) == 4
 
 
+def test_what_pycocotools_prints(detection, capsys):
+    """It goes to the log, where the console is quiet."""
+    options = 'train_cfg.max_iters=2', 'train_cfg.val_interval=1'
+    detection('--cfg-options', *options)
+    out = capsys.readouterr().out
+    (log,) = Path('work').rglob('*.log')
+    told = log.read_text()
+    for noise in ('DONE (t=', 'Accumulating', 'Average Recall', 'creating '):
+        assert noise in told and noise not in out
+    assert told.count('Average Precision') == 12
+    assert out.count('coco/bbox_mAP_50 ') == 2
+    detection('--verbose', '--work-dir', 'all', '--cfg-options', *options)
+    assert capsys.readouterr().out.count('Average Precision') == 12
+
+
 def test_swapped_plugin(detection, run):
     """Train by --swap-attention; both forms of the config open again."""
     from mmdet.apis import inference_detector, init_detector

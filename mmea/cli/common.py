@@ -148,9 +148,9 @@ def add_changes(parser: argparse.ArgumentParser, *more: str) -> None:
 def hide_known_warnings(verbose: bool = False) -> None:
     """Leave out what the stack says in vain, before it is imported."""
     if not verbose:
-        from mmea.engine import console
+        from mmea.engine.noise import hide_noise
 
-        console.hide_known_warnings()
+        hide_noise()
 
 
 def load_config(args: argparse.Namespace) -> 'Config':

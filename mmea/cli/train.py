@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmea.engine.failed_start import clean_after_failed_start
     from mmea.engine.hooks import keep_best
     from mmea.engine.lock import lock_folder
+    from mmea.engine.next_step import tell_next_step
     from mmea.engine.preflight import preflight
     from mmea.engine.runner import build_runner, run
 
@@ -99,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
                 train_cfg=cfg.train_cfg if resumed else None,
             )
         run(runner, runner.train)
+    tell_next_step(runner)
 
 
 #: What `--log` adds, and the package that it needs.

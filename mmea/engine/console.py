@@ -3,16 +3,14 @@
 import logging
 import resource
 import sys
-import warnings
 from datetime import timedelta
 from numbers import Real
 from typing import Any
 
-import mmengine.logging
 import torch
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.panel import Panel
@@ -25,72 +23,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ['ConsoleHook', 'QuietRunner', 'hide_known_warnings']
+from .noise import ToConsole
 
-#: Warnings that nobody can act on: the start of the message, and why.
-KNOWN = (
-    ('Default ``avg_non_ignore`` is False', "mmseg's default, for all nets"),
-    ('The draw is False', 'pictures are for those who ask by --show-dir'),
-    ('The prefix is not set in metric', 'a metric of mmseg has none'),
-    ('"FileClient" will be deprecated', 'said by the stack about itself'),
-    ('"HardDiskBackend" is the alias', 'said by the stack about itself'),
-    ('`torch.jit.script` is deprecated', 'said by torch of packages'),
-    ('`torch.jit.interface` is deprecated', 'said by torch of packages'),
-    ('pkg_resources is deprecated', 'mmengine imports it'),
-    ('faster_coco_eval is not installed', 'of a metric that is not used'),
-    ('Warning: The bbox is out of bounds', 'it is drawn as far as it is in'),
-    ('Warning: The polygon is out of bounds', 'likewise'),
-    ('Warning: The text is out of bounds', 'likewise'),
-    ('The `srun` command', 'of a launcher that is not used'),
-    ('`torch.cuda.amp.GradScaler', "mmengine's, on a newer torch"),
-)
-
-
-#: Modules whose information is for a person too.
-TELLING = ('mmea.', 'mmengine.hooks.early_stopping_hook')
-TABLES = (
-    'mmea.engine.metrics',
-    'mmseg.evaluation',
-    'mmdet.evaluation',
-    'mmpretrain.evaluation',
-)
-
-
-def hide_known_warnings() -> None:
-    """Leave out the warnings of the stack that tell nobody what to do."""
-    for start, _ in KNOWN:
-        escaped = ''.join(c if c.isalnum() or c == ' ' else '.' for c in start)
-        warnings.filterwarnings('ignore', message=escaped)
-    # Without a logger it prints what is for debugging too.
-    if mmengine.logging.print_log is print_log:
-        mmengine.logging.print_log = _print_log
-
-
-def _print_log(
-    msg: Any, logger: Any = None, level: int = logging.INFO
-) -> None:
-    if logger is not None or level >= logging.INFO:
-        print_log(msg, logger, level)
-
-
-class _ToConsole(logging.Filter):
-    """Let warnings through, and what mmea says; tables only at the end."""
-
-    tables = False
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = str(record.msg)
-        if record.levelno >= logging.WARNING:
-            return not text.startswith(tuple(start for start, _ in KNOWN))
-        frame: Any = sys._getframe(1)
-        while frame is not None:
-            name = frame.f_globals.get('__name__', '')
-            if not name.startswith(('logging', 'mmengine.logging', __name__)):
-                if name.startswith(TABLES):
-                    return self.tables
-                return name.startswith(TELLING)
-            frame = frame.f_back
-        return False
+__all__ = ['ConsoleHook', 'QuietRunner']
 
 
 class _Stdout:
@@ -113,7 +48,7 @@ class QuietRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.addFilter(_ToConsole())
+                handler.addFilter(ToConsole())
                 handler.setStream(_Stdout())
         return logger
 
@@ -183,7 +118,7 @@ class ConsoleHook(Hook):
     def _show_tables(self, runner: Runner, shown: bool) -> None:
         for handler in runner.logger.handlers:
             for known in handler.filters:
-                if isinstance(known, _ToConsole):
+                if isinstance(known, ToConsole):
                     known.tables = shown
 
     def after_train_iter(

@@ -1,6 +1,7 @@
 """What a person sees of a run; the log file has all of it."""
 
 import logging
+import re
 import warnings
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger, print_log
 from mmengine.runner import IterBasedTrainLoop
 
-from mmea.engine import console
+from mmea.cli.predict import main as use
+from mmea.engine import console, noise
+from mmea.engine.next_step import tell_next_step
 from mmea.test import main as evaluate
 from mmea.train import main
 
@@ -26,7 +29,7 @@ def train(project, run):
 def test_few_lines(train, run, capsys):
     train()
     out = capsys.readouterr().out.splitlines()
-    assert len(out) < 20
+    assert len(out) < 22  # three of them the next step
     text = '\n'.join(out)
     assert 'config    tiny.py' in text
     assert 'ADE20KDataset, 8 for training, ' in text
@@ -49,6 +52,44 @@ def test_few_lines(train, run, capsys):
     assert 'per class results' in out
 
 
+def test_next_step(train, run, capsys):
+    """The commands that a training ends with take what it names."""
+    train()
+    out = capsys.readouterr().out
+    *_, best, predict, report = out.splitlines()
+    scores = [float(score) for score in re.findall(r'mIoU ([\d.]+)', out)]
+    (path,) = Path('work').glob('best_mIoU_iter_*.pth')
+    # mmea tells of both validations, and of the better one once more.
+    assert best == f'Best checkpoint: mIoU {max(scores[:2]):.4g}, {path}'
+    assert predict == 'Next: mmea predict work/tiny.py IMAGES --out found'
+    assert report == '      mmea report work'
+    image = 'data/images/validation/0.jpg'
+    run(use, *predict.replace('IMAGES', image).split()[3:])
+    assert f'Taking the best checkpoint: {path}' in capsys.readouterr().out
+    train('default_hooks.checkpoint.save_best=None', '--work-dir', 'a b')
+    *_, latest, predict, report = capsys.readouterr().out.splitlines()
+    assert latest == 'Latest checkpoint: a b/iter_4.pth'
+    assert report == "      mmea report 'a b'"
+
+
+def test_next_step_of_two_bests(capsys, monkeypatch):
+    saver = CheckpointHook(save_best=['a', 'b'], rule='greater')
+    hub = dict(best_score_b=0.25, best_ckpt_b='/w/best_b.pth')
+    runner = SimpleNamespace(
+        hooks=[saver],
+        work_dir='/w',
+        cfg=SimpleNamespace(filename='x/own.py'),
+        message_hub=SimpleNamespace(runtime_info=hub),
+    )
+    tell_next_step(runner)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'Best checkpoint: b 0.25, /w/best_b.pth'
+    assert lines[1].startswith('Next: mmea predict /w/own.py ')
+    monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: 1)
+    tell_next_step(runner)
+    assert not capsys.readouterr().out
+
+
 def test_all_lines(train, capsys):
     train('--verbose')
     out = capsys.readouterr().out
@@ -60,7 +101,7 @@ def test_what_passes(capsys, tmp_path):
     (handler,) = [
         h for h in logger.handlers if type(h) is logging.StreamHandler
     ]
-    handler.addFilter(console._ToConsole())
+    handler.addFilter(noise.ToConsole())
     handler.setStream(console._Stdout())
     scope = dict(print_log=print_log, logger=logger)
     for module in ('mmea.engine.x', 'mmseg.x', 'mmengine.runner.x'):
@@ -77,10 +118,18 @@ def test_what_passes(capsys, tmp_path):
         assert hidden in (tmp_path / 'x.log').read_text()
 
 
+def test_prints_without_a_log(capsys, monkeypatch):
+    """As of commands that read data and train nothing."""
+    monkeypatch.setattr(MMLogger, '_instance_dict', {})
+    for module in ('pycocotools.coco', 'own'):
+        exec('say(__name__)', dict(__name__=module, say=noise._print))
+    assert capsys.readouterr().out == 'own\n'
+
+
 def test_warnings_that_tell_nothing():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter('always')
-        console.hide_known_warnings()
+        noise.hide_noise()
         warnings.warn('The draw is False, and so on', stacklevel=1)
         warnings.warn('something new', stacklevel=1)
     assert [str(w.message) for w in seen] == ['something new']

@@ -1193,6 +1193,20 @@ FAULTS = [
         'tests/test_train.py::test_resume_into_another_net_is_refused',
     ),
     Fault(
+        'coco-prints-on-the-console',
+        'mmea.engine.noise._print',
+        'if not name.startswith(PRINTING)',
+        'if True',
+        'tests/test_mmdet.py::test_what_pycocotools_prints',
+    ),
+    Fault(
+        'next-step-of-no-checkpoint',
+        'mmea.engine.next_step._checkpoints',
+        "f'_{key}' if keys[1:] else ''",
+        "f'_{key}'",
+        'tests/engine/test_console.py::test_next_step',
+    ),
+    Fault(
         'partly-fitting-weights-evaluated',
         'mmea.cli.test.main',
         'partial=False',
