@@ -1,5 +1,6 @@
 """Checks of a config's surroundings, before anything is built."""
 
+import copy
 import importlib
 import os
 import tempfile
@@ -11,10 +12,10 @@ import mmengine.dist as dist
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import OPTIMIZERS
+from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
 
 from mmea.engine.data_checks import check_data, use_labels_if_any
-from mmea.errors import EXTRAS, UserError
+from mmea.errors import EXTRAS, UserError, in_one_line
 
 __all__ = ['check_packages', 'preflight', 'prepare_data']
 
@@ -28,13 +29,14 @@ def preflight(cfg: Config, *loaders: str, check: bool = True) -> None:
         check (bool): Whether to look at the data. Default: True.
 
     Raises:
-        UserError: A package, the data or the work dir is not there, or the
-            processes cannot meet.
+        UserError: A package, the data or the work dir is not there, the swap
+            of the config fits nothing, or the processes cannot meet.
     """
     check_packages(cfg)
     _check_work_dir(cfg.work_dir)
     _check_interval(cfg)
     _check_optimizer(cfg)
+    _check_swap(cfg)
     _init_distributed(cfg)
     prepare_data(cfg, *loaders, check=check)
 
@@ -142,6 +144,15 @@ def _check_optimizer(cfg: Config) -> None:
             f'optim_wrapper.optimizer.type={kind!r} is not registered'
             + (f'; did you mean {close[0]!r}?' if close else '')
         )
+
+
+def _check_swap(cfg: Config) -> None:
+    """Swap the attention once before the data is read, which may take long."""
+    if (cfg.get('model') or {}).get('type') != 'mmea.SwapAttention':
+        return
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    with in_one_line(f'cannot build what {cfg.filename} describes'):
+        MODELS.build(copy.deepcopy(cfg.model))
 
 
 def _init_distributed(cfg: Config) -> None:

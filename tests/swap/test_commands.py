@@ -1,6 +1,7 @@
 """Train and test a model whose attention is swapped."""
 
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -96,5 +97,14 @@ def test_command_line(nonlocal_project, run):
         nonlocal_project('swapped.py', *swap, slots)
     with pytest.raises(SystemExit, match='ExternalAtention2d.*did you mean'):
         nonlocal_project('nl.py', *swap[:1], 'mmea.ExternalAtention2d')
-    with pytest.raises(SystemExit, match='nothing was swapped'):
-        nonlocal_project('tiny.py', *swap[:2])
+
+
+def test_the_swap_is_checked_before_the_data(nonlocal_project, run):
+    shutil.rmtree('data')
+    swap = '--swap-attention', 'mmea.ExternalAttention2d'
+    for main in (nonlocal_project, partial(run, test.main)):
+        args = ['x.pth'] if main is not nonlocal_project else []
+        with pytest.raises(SystemExit, match='nothing was swapped'):
+            main('tiny.py', *args, *swap)
+        with pytest.raises(SystemExit, match='folder data/images/.* missing'):
+            main('nl.py', *args, *swap)
