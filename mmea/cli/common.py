@@ -4,8 +4,11 @@ import argparse
 import functools
 import gc
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mmea.errors import UserError
@@ -172,6 +175,9 @@ def load_config(args: argparse.Namespace) -> 'Config':
 def command(main: Callable[..., None]) -> Callable[..., None]:
     """Print a UserError as one line and exit with 1; with 130 after Ctrl-C.
 
+    A signal that ends the process, SIGTERM or SIGHUP, ends it as Ctrl-C does:
+    what is half written is removed.
+
     With ``MMEA_TRACEBACK=1`` in the environment its traceback is shown.
     """
 
@@ -181,8 +187,9 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         # is launched from, also by tools/train.py.
         sys.path.insert(0, os.getcwd())
         try:
-            main(argv)
-            _wait_for_all()
+            with _unwound_by_signals():
+                main(argv)
+                _wait_for_all()
         except UserError as error:
             if os.environ.get('MMEA_TRACEBACK'):
                 raise
@@ -200,6 +207,37 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             _leave_group()
 
     return wrapped
+
+
+@contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise SystemExit, where they kill as yet."""
+    # One of several processes may wait for the others in C, where no handler
+    # is called; and a thread cannot set one.
+    alone = 'RANK' not in os.environ
+    if not alone or threading.current_thread() != threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second one kills
+        if os.getpid() == owner:
+            sys.exit(128 + number)
+        os.kill(os.getpid(), number)  # a fork owns none of the files
+
+    signals = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in signals:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _distributed() -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from mmengine.config import Config
 
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.errors import UserError
-from mmea.files import whole, write_text
+from mmea.files import whole
 from mmea.inference import load
 
 from .card import read_metrics, write_card
@@ -95,12 +96,14 @@ def publish(
         half=half,
         license=license,
     )
+    texts = {f'{name}.py': config.pretty_text, 'README.md': card}
+    contents = weights | {
+        file: f'{text.rstrip()}\n'.encode() for file, text in texts.items()
+    }
     try:
-        for file, data in weights.items():
-            with whole(out / file) as part:
-                part.write_bytes(data)
-        write_text(out / f'{name}.py', config.pretty_text)
-        write_text(out / 'README.md', card)
+        with ExitStack() as stack:  # all of them or none
+            for file, data in contents.items():
+                stack.enter_context(whole(out / file)).write_bytes(data)
         for old in _published(out, name):
             if old.name not in weights:
                 old.unlink()
@@ -111,7 +114,7 @@ def publish(
     for key, value in state.items():
         if not torch.equal(written[key].to(value), value):
             raise UserError(f'{out} holds other weights than it should: {key}')
-    return [out / file for file in (*weights, f'{name}.py', 'README.md')]
+    return [out / file for file in contents]
 
 
 def _check_out(out: Path, name: str, force: bool) -> None:

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -99,6 +101,58 @@ def test_an_interruption_is_one_line(capsys):
         main([])
     assert info.value.code == 130
     assert capsys.readouterr().err == 'interrupted\n'
+
+
+SLOW = """
+import sys, time
+from mmea.cli.common import command
+from mmea.files import whole
+
+@command
+def main(argv):
+    with whole('x.onnx') as part:
+        part.write_text('half')
+        print('writing', flush=True)
+        time.sleep(60)
+
+main([])
+"""
+
+
+@pytest.mark.parametrize(
+    ('number', 'code'),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+)
+def test_a_signal_leaves_nothing_half_written(number, code, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, '-c', SLOW],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b'writing\n'
+    assert len(list(tmp_path.iterdir())) == 1
+    process.send_signal(number)
+    assert process.wait(20) == code
+    process.stdout.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_signals_are_given_back():
+    """And one that is ignored, as by nohup, stays so."""
+    seen = []
+
+    @command
+    def main(argv=None):
+        seen.extend(map(signal.getsignal, (signal.SIGTERM, signal.SIGHUP)))
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        main([])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert callable(seen[0]) and seen[1] == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_an_option_without_a_value(capsys):

@@ -1193,6 +1193,21 @@ FAULTS = [
         'tests/test_train.py::test_resume_into_another_net_is_refused',
     ),
     Fault(
+        'data-read-before-the-swap',
+        'mmea.engine.preflight.preflight',
+        '_check_swap(cfg)',
+        'pass',
+        'tests/swap/test_commands.py::'
+        'test_the_swap_is_checked_before_the_data',
+    ),
+    Fault(
+        'half-a-file-after-sigterm',
+        'mmea.cli.common._unwound_by_signals',
+        'signal.signal(number, end)',
+        'pass',
+        'tests/cli/test_cli.py::test_a_signal_leaves_nothing_half_written',
+    ),
+    Fault(
         'coco-prints-on-the-console',
         'mmea.engine.noise._print',
         'if not name.startswith(PRINTING)',

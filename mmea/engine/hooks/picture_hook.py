@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from mmea.files import whole
 from mmea.layers._checks import check_positive
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class PictureHook(Hook):
         if not self.samples:
             return
         path = Path(runner.work_dir) / 'predictions.png'
-        self.make_figure(meta).savefig(path, dpi=120)
+        with whole(path) as part:
+            self.make_figure(meta).savefig(part, dpi=120)
         runner.logger.info(f'Image, ground truth and prediction: {path}')
 
     def make_figure(self, meta: dict) -> 'Figure':
