@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
     hide_known_warnings()
 
-    from mmea.engine.checkpoint import pick_checkpoint, use_safe_loading
+    from mmea.engine.checkpoint import pick_weights, use_safe_loading
     from mmea.engine.config import load_config
     from mmea.publish import Hub, publish
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg.work_dir = args.work_dir
     files = publish(
         cfg,
-        args.checkpoint or pick_checkpoint(cfg.work_dir),
+        args.checkpoint or pick_weights(cfg),
         args.out,
         name=name,
         half=args.half,

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from mmea.engine.checkpoint import (
         check_checkpoint,
-        pick_checkpoint,
+        pick_weights,
         use_safe_loading,
     )
     from mmea.engine.preflight import preflight
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
     use_safe_loading()
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint or pick_checkpoint(cfg.work_dir)
+    cfg.load_from = args.checkpoint or pick_weights(cfg)
     if args.tta:
         _use_tta(cfg)
     if args.out:

@@ -33,6 +33,7 @@ __all__ = [
     'find_checkpoint',
     'load_checkpoint',
     'pick_checkpoint',
+    'pick_weights',
     'resolve_resume',
     'use_safe_loading',
 ]
@@ -312,6 +313,27 @@ def pick_checkpoint(work_dir: str) -> str:
         )
     print(f'Taking the latest checkpoint: {latest}')
     return latest
+
+
+def pick_weights(cfg: Config) -> str:
+    """Find the weights of a config, and say which.
+
+    Args:
+        cfg (Config): Of a training; or one that ``mmea publish`` wrote, which
+            does not train and has its weights beside it.
+
+    Returns:
+        str: Path of what is beside it, or as of :func:`pick_checkpoint`.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = Path(cfg.filename or '')
+    beside = list(path.parent.glob('*.safetensors'))
+    if len(beside) == 1 and not cfg.get('train_dataloader'):
+        print(f'Taking the published weights: {beside[0]}')
+        return str(beside[0])
+    return pick_checkpoint(cfg.get('work_dir') or f'work_dirs/{path.stem}')
 
 
 def _is_complete(path: Path) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 from mmea.engine.checkpoint import (
     check_checkpoint,
     load_checkpoint,
-    pick_checkpoint,
+    pick_weights,
 )
 from mmea.engine.config import load_config
 from mmea.engine.data_checks.files import data_parts
@@ -169,8 +169,8 @@ def load(
             mmea ships; or a folder that ``mmea publish`` wrote, or the name
             of a model of the zoo (:func:`mmea.engine.zoo.find_model`).
         checkpoint (str | PathLike | None): Path or address. Default: None,
-            the published weights, or the best checkpoint in the config's work
-            dir, or the latest.
+            the weights published with the config, or the best checkpoint in
+            its work dir, or the latest.
         device (str | torch.device | None): Default: None, the GPU, if there
             is one.
 
@@ -197,10 +197,7 @@ def load(
             raise UserError(f'{error}; {explain_zoo()}') from error
     check_packages(cfg)
     if checkpoint is None:
-        stem = Path(cfg.filename or '').stem
-        checkpoint = pick_checkpoint(
-            cfg.get('work_dir') or f'work_dirs/{stem}'
-        )
+        checkpoint = pick_weights(cfg)
     init_default_scope(cfg.default_scope)
     net = dict(cfg.model)
     if cfg.get('data_preprocessor'):  # as the Runner does

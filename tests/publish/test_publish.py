@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
 import mmea
-from mmea import train
+from mmea import test, train
 from mmea.cli.publish import main
-from mmea.engine.checkpoint import load_checkpoint
+from mmea.engine.checkpoint import load_checkpoint, pick_weights
 from mmea.engine.config import load_config
 from mmea.engine.preflight import check_packages
 from mmea.publish.card import read_metrics
@@ -64,6 +64,37 @@ def test_by_mmea(published):
     found, same = scores('out')
     assert torch.equal(found, want)
     assert same == classes and len(classes) == 150
+
+
+def test_a_published_config_has_its_own_weights(published, capsys):
+    """Not those of a training of its name, in the work dir."""
+    folder = Path('own')
+    main(['tiny.py', 'work_dirs/tiny/iter_2.pth', '--out', str(folder)])
+    capsys.readouterr()
+    want, _ = scores('tiny.py', 'work_dirs/tiny/iter_2.pth')
+    found, _ = scores('own/tiny.py')
+    told = f'Taking the published weights: {only(folder, "*.safetensors")}\n'
+    assert told in capsys.readouterr().out
+    assert torch.equal(found, want)
+    assert not torch.equal(found, scores('tiny.py')[0])
+    data = [
+        f'test_dataloader.dataset.{key}'
+        for key in (
+            'data_root=data',
+            'data_prefix.img_path=images/validation',
+            'data_prefix.seg_map_path=annotations/validation',
+        )
+    ]
+    parts = [
+        'test_cfg.type=TestLoop',
+        'test_evaluator.type=mmea.PresentClassIoUMetric',
+    ]
+    call(test.main, folder / 'tiny.py', '--cfg-options', *data, *parts)
+    assert told in capsys.readouterr().out
+    # A config that trains does not take what lies beside it.
+    Path('beside.safetensors').touch()
+    assert pick_weights(load_config('tiny.py')).endswith('.pth')
+    Path('beside.safetensors').unlink()
 
 
 def test_elsewhere(published, tmp_path):
