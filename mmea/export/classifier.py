@@ -21,6 +21,8 @@ class ClassifierGraph(Graph):
         (B, num_classes), probabilities.
     """
 
+    task = 'classification'
+
     def compute(self, x: Tensor, height: int, width: int) -> tuple:
         return softmax(self.model(x, mode='tensor'))
 

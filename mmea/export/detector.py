@@ -33,6 +33,7 @@ class AnchorGraph(Graph):
         UserError: The head is decoded in another way.
     """
 
+    task = 'object detection'
     names = ('boxes', 'scores', 'labels')
     batches = False
     score_thr: Tensor
@@ -179,6 +180,7 @@ class ProposalGraph(Graph):
         (B, 4 A, h, w), of A anchors. h and w are those of the padded image.
     """
 
+    task = 'region proposals'
     note = (
         'of two stages only backbone, neck and RPN head are exported; '
         'proposals and RoI heads are not in the file'

@@ -25,6 +25,8 @@ class Graph(nn.Module):
         tensors that ``names`` names.
     """
 
+    #: What the model is for, in words.
+    task = ''
     #: Of the outputs, in order.
     names: tuple[str, ...] = ('labels', 'scores')
     #: What the graph leaves out, for the user; '' if nothing.

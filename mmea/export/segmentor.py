@@ -28,6 +28,8 @@ class SegmentorGraph(Graph):
         UserError: The model is tested by sliding windows.
     """
 
+    task = 'semantic segmentation'
+
     def __init__(
         self, model: Any, size: tuple[int, int] | None = None
     ) -> None:

@@ -1,6 +1,7 @@
 """From a model to a file that runs without Python."""
 
 import copy
+import json
 import logging
 import os
 import warnings
@@ -20,6 +21,7 @@ from mmea.layers import switch_to_deploy
 
 from .check import SHAPES, check, picture
 from .graph import Graph
+from .metadata import describe
 from .patches import no_autocast, sizes_kept
 
 __all__ = ['export', 'make_graph', 'write']
@@ -54,13 +56,15 @@ def export(
     from mmea.inference import load
 
     _check_out(Path(out))  # before anything is built
-    return write(load(config, checkpoint, device='cpu').model, out, **kwargs)
+    loaded = load(config, checkpoint, device='cpu')
+    return write(loaded.model, out, meta=loaded.meta, **kwargs)
 
 
 def write(
     model: nn.Module,
     out: str | os.PathLike,
     *,
+    meta: dict | None = None,
     size: tuple[int, int] | None = None,
     opset: int = 18,
     dtype: torch.dtype = torch.uint8,
@@ -71,6 +75,8 @@ def write(
         model (nn.Module): Of mmseg, mmdet or mmpretrain, on the CPU, in eval
             mode. Unchanged.
         out (str | PathLike): Where to: ``.onnx`` or ``.pt2``.
+        meta (dict | None): ``classes`` and ``palette``, which are written
+            into the file. Default: None.
         size (tuple[int, int] | None): Height and width, if the graph is for
             one size only. Default: None, for any.
         opset (int): Of ONNX. Default: 18.
@@ -94,10 +100,12 @@ def write(
     try:
         with whole(out) as part:
             program = _record(graph, size, dtype)
+            about = describe(graph, model, meta or {}, program)
             if out.suffix == '.onnx':
-                _write_onnx(program, graph, part, opset)
+                _write_onnx(program, graph, part, opset, about)
             else:
-                torch.export.save(program, part)
+                extra = {'metadata.json': json.dumps(about)}
+                torch.export.save(program, part, extra_files=extra)
             check(part, graph, model, shapes, dtype)
     except OSError as error:
         raise UserError(f'cannot write {out}: {error}') from error
@@ -195,7 +203,11 @@ def _record(
 
 
 def _write_onnx(
-    program: torch.export.ExportedProgram, graph: Graph, path: Path, opset: int
+    program: torch.export.ExportedProgram,
+    graph: Graph,
+    path: Path,
+    opset: int,
+    about: dict[str, str],
 ) -> None:
     try:
         with torch.no_grad(), _quiet():
@@ -223,10 +235,12 @@ def _write_onnx(
     # Of one that it cannot write, torch takes another and warns at most.
     import onnx
 
-    written = onnx.load(path).opset_import
-    got = {entry.domain: entry.version for entry in written}['']
+    written = onnx.load(path)
+    got = {entry.domain: entry.version for entry in written.opset_import}['']
     if got != opset:
         raise UserError(f'no ONNX of opset {opset}: torch writes {got}')
+    onnx.helper.set_model_props(written, about)
+    onnx.save(written, path)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """Graphs against the models that they were made from, by value."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+import mmea
 from mmea import layers
 from mmea.cli.export import main
 from mmea.errors import UserError
@@ -17,7 +20,8 @@ ort = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 
 from mmea.export import check as checks  # noqa: E402
-from mmea.export.writer import make_graph  # noqa: E402
+from mmea.export.metadata import describe  # noqa: E402
+from mmea.export.writer import _record, make_graph  # noqa: E402
 
 ATTENTION = dict(type='mmea.ExternalAttention2d', num_slots=5)
 BACKBONE = dict(
@@ -194,7 +198,20 @@ def test_segmentor_of_any_size(tmp_path, cfg, name):
 def test_fixed_size(tmp_path):
     model = build(SMALL, decode_head=dict(HEAD, num_classes=2, out_channels=1))
     path = tmp_path / 'a.onnx'
-    write(model, path, size=(40, 56), dtype=torch.float32)
+    meta = dict(classes=('a', 'ü'), palette=np.array([[0, 1, 2], [9, 8, 7]]))
+    write(model, path, meta=meta, size=(40, 56), dtype=torch.float32)
+    about = ort.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert about == dict(
+        mmea=mmea.__version__,
+        task='semantic segmentation',
+        model='EncoderDecoder',
+        channels='RGB',
+        height='[40, 40]',
+        width='[56, 56]',
+        size_divisor='1',
+        classes=json.dumps(['a', 'ü']),
+        palette='[[0, 1, 2], [9, 8, 7]]',
+    )
     image = checks.picture(1, 3, 40, 56).float()
     labels, scores = run(path, image)
     logits = model.decode_head(
@@ -206,6 +223,19 @@ def test_fixed_size(tmp_path):
     assert set(np.unique(labels)) <= {0, 1}
     with pytest.raises(Exception, match='invalid dimensions'):
         run(path, checks.picture(1, 3, 40, 64).float())
+
+
+def test_metadata_of_any_size():
+    padded = dict(SMALL['data_preprocessor'], test_cfg=dict(size_divisor=32))
+    model = build(SMALL, data_preprocessor=padded)
+    graph = make_graph(model)
+    program = _record(graph, None, torch.uint8)
+    about = describe(graph, model, {}, program)
+    assert about['size_divisor'] == '32'
+    for side in ('height', 'width'):
+        low, high = json.loads(about[side])
+        assert 1 <= low <= 40 and high is None
+    assert not {'classes', 'palette'} & about.keys()
 
 
 def test_another_opset_than_asked(tmp_path):
@@ -267,7 +297,12 @@ def test_command(project, capsys):
     main(['small.py', 'a.pth', '--out', 'x/a.pt2', *size])
     assert capsys.readouterr().out.endswith('x/a.pt2: labels, scores\n')
     image = checks.picture(2, 3, 40, 56)
-    _, scores = torch.export.load('x/a.pt2').module()(image)
+    extra = {'metadata.json': ''}
+    program = torch.export.load('x/a.pt2', extra_files=extra)
+    assert json.loads(json.loads(extra['metadata.json'])['classes']) == [
+        *'abc'
+    ]
+    _, scores = program.module()(image)
     with torch.no_grad():
         torch.testing.assert_close(
             scores, by_hand(model, image), rtol=1e-4, atol=1e-5

@@ -1208,6 +1208,21 @@ FAULTS = [
         'tests/cli/test_cli.py::test_a_signal_leaves_nothing_half_written',
     ),
     Fault(
+        'metadata-without-limits',
+        'mmea.export.metadata._range',
+        'return [side, side]',
+        'return [1, None]',
+        'tests/export/test_writer.py::test_fixed_size',
+    ),
+    Fault(
+        'weights-of-a-namesake',
+        'mmea.engine.checkpoint.pick_weights',
+        'len(beside) == 1',
+        'False',
+        'tests/publish/test_publish.py::'
+        'test_a_published_config_has_its_own_weights',
+    ),
+    Fault(
         'coco-prints-on-the-console',
         'mmea.engine.noise._print',
         'if not name.startswith(PRINTING)',
