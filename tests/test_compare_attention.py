@@ -139,7 +139,7 @@ def test_a_run_that_fails(project, run):
         (['--out', 'tiny.py'], 'cannot make the folder --out tiny.py'),
         (['tiny.py', '--cfg-options', 'val_dataloader=None'], 'nothing to'),
         (
-            ['tiny.py', '--cfg-options', 'data_root=0']
+            ['tiny.py', '--cfg-options', 'randomness.seed=0']
             + ['train_dataloader.dataset.data_root=gone'],
             'gone',
         ),

@@ -160,6 +160,11 @@ def broken_config(case):
 
 
 by_option('--cfg-options ...: ... has no key', 'modle.backbone.depth=18')
+by_option(
+    '--cfg-options ...: what ... computes from ... is computed before options '
+    'are set',
+    'data_root=x',
+)
 by_option('... is not in the ... registry', 'param_scheduler.0.type=Poly')
 by_option('got an unexpected keyword argument', 'optim_wrapper.optimizer.mu=1')
 by_option(

@@ -2,8 +2,10 @@
 
 import inspect
 import os
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
@@ -15,14 +17,23 @@ from mmea.errors import UserError, in_one_line
 
 __all__ = ['load_config']
 
-#: Keys that a config may lack, beside the Runner's arguments.
+#: Keys that mmea and mmengine read of a config, beside the Runner's arguments.
 READ_LATER = (
+    'activation_checkpointing',
     'auto_scale_lr',
+    'compile',
+    'custom_imports',
+    'demo_data',
+    'demo_model',
     'demo_scenes',
+    'efficient_conv_bn_eval',
     'env_cfg',
     'find_unused_parameters',
+    'init_weights_for_test_or_val',
+    'model_wrapper_cfg',
     'resume',
     'runner_type',
+    'sync_bn',
     'tta_model',
     'tta_pipeline',
 )
@@ -96,24 +107,38 @@ def _find(name: str) -> str:
 
 def _check_keys(cfg: Config, options: dict) -> None:
     """Raise for an option whose first word nothing would read."""
-    known = {*cfg, *READ_LATER}
+    known = set(READ_LATER)
     for runner in (Runner, FlexibleRunner):
         known |= inspect.signature(runner).parameters.keys()
     for option in options:
         key = option.partition('.')[0]
-        if key == 'max_iters' and key in cfg:
-            raise UserError(
-                f'--cfg-options {option}: what {cfg.filename} computes from '
-                'max_iters is computed before options are set; change it in '
-                'the file, or set train_cfg.max_iters and the end of the last '
-                'param_scheduler'
-            )
-        if key not in known:
+        if key in known:
+            continue
+        if key not in cfg:
             close = get_close_matches(key, known, 1)
             raise UserError(
                 f'--cfg-options {option}: {cfg.filename} has no key {key!r}'
                 + (f', did you mean {close[0]!r}?' if close else '')
             )
+        # A variable: only the file itself reads it.
+        read = {name: part for name, part in cfg.items() if name in known}
+        places = sorted(_places(read, cfg[key], ''), key=len)
+        text = ', '.join(places[:4]) + (', ...' if places[4:] else '')
+        raise UserError(
+            f'--cfg-options {option}: what {cfg.filename} computes from {key} '
+            'is computed before options are set; change it in the file'
+            + (f', or set {text}, where its value stands' if places else '')
+        )
+
+
+def _places(part: Any, value: Any, key: str) -> Iterator[str]:
+    """Yield the dotted keys under which a value stands."""
+    if type(part) is type(value) and part == value:
+        yield key
+    elif isinstance(part, (dict, list, tuple)):
+        items = part.items() if isinstance(part, dict) else enumerate(part)
+        for name, inner in items:
+            yield from _places(inner, value, f'{key}.{name}'.lstrip('.'))
 
 
 def _apply_demo(cfg: Config) -> None:

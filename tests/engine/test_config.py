@@ -1,6 +1,7 @@
 import pytest
 
 from mmea import train
+from mmea.engine.config import load_config
 from mmea.errors import UserError
 
 
@@ -55,6 +56,44 @@ def test_an_option_that_comes_too_late(fails, project):
     message = fails('--cfg-options', 'max_iters=9', config='own.py')
     assert 'max_iters: what own.py computes from max_iters' in message
     assert 'set train_cfg.max_iters' in message
+
+
+def test_an_option_of_a_variable(project):
+    (project / 'own.py').write_text(
+        "_base_ = './tiny.py'\nside = (8, 8)\nrates = [0.5, 2.0]\n"
+        'steps = [dict(type="Resize", scale=side),\n'
+        '         dict(type="PackSegInputs")]\n'
+        'test_dataloader = dict(dataset=dict(pipeline=steps))\n'
+    )
+    where = 'test_dataloader.dataset.pipeline'
+    for option, place in {
+        'side': f'{where}.0.scale',
+        'steps.0.scale': where,
+        'rates': None,
+    }.items():
+        with pytest.raises(UserError) as info:
+            load_config('own.py', options={option: (4, 4)})
+        text = str(info.value)
+        assert f'--cfg-options {option}: what own.py computes' in text
+        assert text.endswith(
+            f'file, or set {place}, where its value stands'
+            if place
+            else 'change it in the file'
+        )
+
+
+@pytest.mark.parametrize(
+    'key',
+    ['model_wrapper_cfg.type', 'custom_imports.imports', 'demo_model',
+     'sync_bn', 'compile', 'find_unused_parameters', 'strategy.type',
+     'default_scope', 'tta_model.type', 'runner_type'],
+)  # fmt: skip
+def test_an_option_that_is_read(project, key):
+    cfg = load_config('tiny.py', options={key: 'x'})
+    found = cfg
+    for part in key.split('.'):
+        found = found[part]
+    assert found == 'x'
 
 
 def test_an_option_over_something_else(fails):

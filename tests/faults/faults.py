@@ -1223,6 +1223,13 @@ FAULTS = [
         'test_a_published_config_has_its_own_weights',
     ),
     Fault(
+        'options-of-variables-do-nothing',
+        'mmea.engine.config._check_keys',
+        'if key in known',
+        'if key in {*known, *cfg}',
+        'tests/engine/test_config.py',
+    ),
+    Fault(
         'coco-prints-on-the-console',
         'mmea.engine.noise._print',
         'if not name.startswith(PRINTING)',
