@@ -14,9 +14,10 @@ from mmea.errors import UserError
 from .copies import IGNORED, is_binary, plan_copies, relabelled
 from .labels import count_ids, find_palette
 from .layout import OWN_LABELS, Layout, Part, find_layout
+from .palette import make_palette
 from .project import Project, split_at_random
 from .summary import Summary, median_size, spread
-from .template import make_palette, write_segmentation
+from .template import write_segmentation
 
 __all__ = ['new_segmentation']
 

@@ -1,13 +1,13 @@
 """The text of a new config."""
 
-import colorsys
 from collections.abc import Sequence
 from pprint import pformat
 from typing import Any
 
 from .layout import Layout
+from .palette import make_palette
 
-__all__ = ['BESIDE', 'make_palette', 'write_detection', 'write_segmentation']
+__all__ = ['BESIDE', 'write_detection', 'write_segmentation']
 
 #: Pixels of the longer side, so that a CPU can train.
 LONGEST = 512
@@ -417,29 +417,6 @@ def shrink(size: tuple[int, int]) -> tuple[int, int]:
     factor = min(1.0, LONGEST / max(size))
     height, width = (max(round(side * factor), 1) for side in size)
     return height, width
-
-
-def make_palette(
-    number: int, background: bool = True
-) -> list[tuple[int, ...]]:
-    """Choose colours that differ, the same ones each time.
-
-    Args:
-        number (int): Of classes.
-        background (bool): Whether the first is black. Default: True.
-
-    Returns:
-        list[tuple[int, ...]]: RGB, 0 to 255; tuples, which mmdet needs.
-    """
-    # Steps of the golden ratio keep neighbours apart, however many there are.
-    colours = [
-        colorsys.hsv_to_rgb(
-            i * 0.618034 % 1, (0.85, 0.5)[i % 2], (0.95, 0.7)[i // 2 % 2]
-        )
-        for i in range(number - background)
-    ]
-    black = [(0.0, 0.0, 0.0)] * background
-    return [tuple(round(255 * c) for c in rgb) for rgb in black + colours]
 
 
 def _about(numbers: dict[str, int], size: tuple[int, int]) -> str:

@@ -1230,6 +1230,13 @@ FAULTS = [
         'tests/engine/test_config.py',
     ),
     Fault(
+        'colours-near-each-other',
+        'mmea.new.palette.make_palette',
+        'np.minimum(apart, new)',
+        'new',
+        'tests/new/test_palette.py',
+    ),
+    Fault(
         'coco-prints-on-the-console',
         'mmea.engine.noise._print',
         'if not name.startswith(PRINTING)',
