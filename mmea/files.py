@@ -7,7 +7,17 @@ from pathlib import Path
 
 from mmea.errors import UserError
 
-__all__ = ['make_folder', 'whole', 'write_text']
+__all__ = ['cache_folder', 'make_folder', 'whole', 'write_text']
+
+
+def cache_folder() -> Path:
+    """Name the folder of what mmea can find or fetch again.
+
+    Returns:
+        Path: ``mmea`` in that of ``XDG_CACHE_HOME``, or in ``~/.cache``.
+    """
+    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    return Path(cache).expanduser() / 'mmea'
 
 
 def make_folder(folder: Path, option: str) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from mmea.files import whole, write_text
+from mmea.files import cache_folder, whole, write_text
 
 
 def test_whole_or_not_at_all(tmp_path):
@@ -28,3 +28,10 @@ def test_names_beside_it(tmp_path):
 def test_text_ends_with_its_last_line(tmp_path):
     write_text(tmp_path / 'x', 'ä\n\n\n')
     assert (tmp_path / 'x').read_bytes() == 'ä\n'.encode()
+
+
+def test_cache_folder(monkeypatch):
+    for home, want in {'/c': '/c/mmea', '': '/home/me/.cache/mmea'}.items():
+        monkeypatch.setenv('XDG_CACHE_HOME', home)
+        monkeypatch.setenv('HOME', '/home/me')
+        assert str(cache_folder()) == want

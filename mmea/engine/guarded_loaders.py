@@ -39,16 +39,15 @@ def guard_loaders(runner: Runner, cfg: Config) -> None:
         runner (Runner): Freshly built, with data loaders that are not.
         cfg (Config): What it was built from.
     """
-    scope = cfg.get('default_scope')
-    with TRANSFORMS.switch_scope_and_registry(scope) as registry:
-        for name in ('train', 'val', 'test'):
-            # Not those of runner.cfg, which is another copy.
-            loader = getattr(runner, f'_{name}_dataloader', None)
-            if isinstance(loader, dict) and 'dataset' in loader:
-                keep = has_labels(cfg, f'{name}_dataloader')
-                loader['dataset'] = _guard(
-                    loader['dataset'], registry, keep, {}
-                )
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        # Not those of runner.cfg, which is another copy.
+        loader = getattr(runner, f'_{key}', None)
+        if isinstance(loader, dict) and 'dataset' in loader:
+            loader['dataset'] = guard_dataset(
+                loader['dataset'],
+                cfg.get('default_scope'),
+                labels=has_labels(cfg, key),
+            )
 
 
 def guard_pipeline(pipeline: Sequence[dict], scope: str) -> list[dict]:
@@ -62,15 +61,18 @@ def guard_pipeline(pipeline: Sequence[dict], scope: str) -> list[dict]:
         return list(_guard(list(pipeline), registry, False, {}))
 
 
-def guard_dataset(dataset: dict, scope: str) -> dict:
-    """Copy the config of a data set with mmea's loaders, labels included.
+def guard_dataset(
+    dataset: dict, scope: str | None, *, labels: bool = True
+) -> dict:
+    """Copy the config of a data set with mmea's loaders.
 
     Args:
         dataset (dict): Such as ``cfg.val_dataloader.dataset``.
-        scope (str): Of the config that it comes from.
+        scope (str | None): Of the config that it comes from.
+        labels (bool): Whether labels are loaded. Default: True.
     """
     with TRANSFORMS.switch_scope_and_registry(scope) as registry:
-        return _guard(dataset, registry, True, {})
+        return _guard(dataset, registry, labels, {})
 
 
 def _guard(

@@ -9,7 +9,7 @@ from torch.hub import download_url_to_file
 
 import mmea
 from mmea.errors import UserError
-from mmea.files import whole
+from mmea.files import cache_folder, whole
 
 __all__ = ['explain_zoo', 'find_model']
 
@@ -64,8 +64,7 @@ def _place() -> str:
 
 
 def _fetch(address: str, name: str) -> Path | None:
-    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    folder = Path(cache, 'mmea/zoo', name).expanduser()
+    folder = cache_folder() / 'zoo' / name
     # The config last: a folder that has it is whole.
     for file in (f'{name}.safetensors', 'config.py'):
         if (folder / file).is_file():

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmea.files import cache_folder
+
 __all__ = ['nvidia_driver', 'read_folders', 'read_machine', 'read_variables']
 
 #: Variables that are shown if they are set, beside those of mmea itself.
@@ -76,10 +78,9 @@ def read_folders(torch: Any) -> dict[str, str]:
     """Name the folders that mmea reads, see docs/environment_variables.md."""
     import mmea
 
-    cache = os.environ.get('XDG_CACHE_HOME') or Path('~/.cache').expanduser()
     found = dict(
         configs=mmea.config('ea_fpn_ade20k.py').rpartition('/')[0],
-        checked_data=f'{cache}/mmea/checked',
+        checked_data=str(cache_folder() / 'checked'),
         python=sys.prefix,
     )
     if torch is not None:

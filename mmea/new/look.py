@@ -2,8 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmea.datasets.image_head import read_head
+from mmea.engine.data_checks import has_labels
 from mmea.engine.data_checks.files import data_parts, shorten
-from mmea.engine.guarded_loaders import guard_loaders
+from mmea.engine.guarded_loaders import guard_dataset
 from mmea.errors import in_one_line
 
 from .summary import Summary, spread
@@ -41,17 +40,17 @@ def look_at(cfg: Config) -> Iterator[tuple[Any, Summary]]:
         UserError: A data set cannot be built, or a label image not be read.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    # What build_runner() hands it, without a model.
-    runner: Any = SimpleNamespace(
-        **{f'_{key}': deepcopy(cfg[key]) for key in LOADERS if cfg.get(key)}
-    )
-    guard_loaders(runner, cfg)
     seen: list[dict] = []
     for key in LOADERS:
-        loader = getattr(runner, f'_{key}', None)
-        if not loader:
+        if not cfg.get(key):
             continue
-        for name, part in data_parts(loader['dataset'], f'{key}.dataset'):
+        # As build_runner() has it.
+        dataset = guard_dataset(
+            cfg[key]['dataset'],
+            cfg.get('default_scope'),
+            labels=has_labels(cfg, key),
+        )
+        for name, part in data_parts(dataset, f'{key}.dataset'):
             plain = dict(part, pipeline=_plain(part.get('pipeline') or ()))
             if plain in seen:
                 continue

@@ -16,6 +16,7 @@ from mmengine.config import ConfigDict
 
 from mmea.datasets.image_head import Head, read_head
 from mmea.errors import UserError
+from mmea.files import cache_folder
 
 from .files import shorten
 
@@ -45,8 +46,8 @@ def check_images(
     """Raise if a file is missing, has no head, or not the size of its labels.
 
     A progress bar shows on a terminal. Files that were found good are
-    remembered by name, size and time, in ``mmea/checked`` of the cache folder
-    (``XDG_CACHE_HOME``), and not read again.
+    remembered by name, size and time, in ``checked`` of
+    :func:`mmea.files.cache_folder`, and not read again.
 
     Args:
         samples (Sequence[Sample]): The images of a data set.
@@ -100,8 +101,7 @@ def _cache_file(
         stat = os.stat(path)
         line = f'{os.path.abspath(path)} {stat.st_size} {stat.st_mtime_ns}\n'
         sha.update(line.encode(errors='surrogateescape'))
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    return cache / 'mmea' / 'checked' / sha.hexdigest()
+    return cache_folder() / 'checked' / sha.hexdigest()
 
 
 def _check_heads(
