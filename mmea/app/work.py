@@ -15,7 +15,7 @@ from mmea.inference import Predictor
 from mmea.inference.results import make_results
 from mmea.maps import AttentionMaps
 from mmea.visualize import View, draw_page, look
-from mmea.visualize.files import chosen
+from mmea.visualize.files import call_name, chosen
 
 __all__ = ['Found', 'Looked', 'check_layers', 'draw', 'draw_layer', 'look_at',
            'predict']  # fmt: skip
@@ -143,7 +143,7 @@ def look_at(
     left_out: dict[str, None] = {}
     found, first = {}, ''
     for name, call, maps in chosen(predictor, view.maps, layers, left_out):
-        found[f'{name}, call {call}' if call > 1 else name] = maps
+        found[call_name(name, call)] = maps
         first = name if call == 1 else first
     return Looked(view, found, first, list(left_out))
 

@@ -27,8 +27,8 @@ from .view import Maps, look
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ['chosen', 'draw_files', 'make_progress', 'save_page', 'tell',
-           'write_csv']  # fmt: skip
+__all__ = ['call_name', 'chosen', 'draw_files', 'make_progress', 'save_page',
+           'tell', 'write_csv']  # fmt: skip
 
 COLUMNS = 'image layer call slot share nearest similarity dead'.split()
 
@@ -79,7 +79,12 @@ def draw_files(
                 predictor, view.maps, layers, left_out
             ):
                 file = f'{name}-{call}.png' if call > 1 else f'{name}.png'
-                figure = draw_page(view, maps, title=name, num_slots=num_slots)
+                figure = draw_page(
+                    view,
+                    maps,
+                    title=call_name(name, call),
+                    num_slots=num_slots,
+                )
                 save_page(figure, folder / file)
                 if maps.attention is not None:
                     where = source.name.as_posix(), name, call
@@ -127,6 +132,11 @@ def chosen(
                 left_out[f'{shown}: {note}'] = None
             else:
                 yield shown, call, seen
+
+
+def call_name(name: str, call: int) -> str:
+    """Tell the calls of a layer in one pass apart, as levels that share it."""
+    return f'{name}, call {call}' if call > 1 else name
 
 
 def _slot_rows(maps: AttentionMaps) -> list[tuple]:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -6,8 +7,10 @@ from torch import nn
 
 import mmea
 from mmea.errors import UserError
+from mmea.inference.inputs import Input
 from mmea.layers import ExternalAttention2d, SelfAttention2d, StandAloneStem2d
-from mmea.visualize.files import chosen
+from mmea.visualize import files
+from mmea.visualize.files import chosen, draw_files
 
 
 class Net(nn.Module):
@@ -41,6 +44,26 @@ def test_what_is_drawn_and_what_is_not():
         'mask_head: its maps are of regions, not of the photograph',
     ]
     assert choose(Net(), ['twice'])[1] == []
+
+
+def test_each_call_has_a_title_of_its_own(tmp_path, monkeypatch):
+    """As the levels of a neck that share one layer."""
+    titles, names = [], []
+    monkeypatch.setattr(
+        files,
+        'draw_page',
+        lambda *args, title, num_slots: titles.append(title),
+    )
+    monkeypatch.setattr(
+        files, 'save_page', lambda figure, path: names.append(path.name)
+    )
+    maps = mmea.attention_maps(Net(), torch.randn(1, 4, 5, 6))
+    view = SimpleNamespace(maps=maps)
+    monkeypatch.setattr(files, 'look', lambda *args, **kwargs: view)
+    predictor = SimpleNamespace(model=Net(), cfg=None)
+    draw_files(predictor, [Input(tmp_path / 'a.jpg', Path('a.jpg'))], tmp_path)
+    assert titles == ['twice', 'twice, call 2']
+    assert names == ['twice.png', 'twice-2.png']
 
 
 def test_nothing_to_draw():
