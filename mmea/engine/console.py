@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from .data_checks.files import data_names
 from .noise import ToConsole
 
 __all__ = ['ConsoleHook', 'QuietRunner']
@@ -194,13 +195,14 @@ def _facts(runner: Runner) -> dict[str, str]:
     if runner._val_dataloader is not None:
         loader = runner.val_loop.dataloader
         size += f', {len(loader.dataset)} for validation'
+    data = ' and '.join(data_names(runner.cfg.train_dataloader['dataset']))
     length = f'{runner.max_iters} iterations'
     if runner.iter:
         length += f', from {runner.iter}'
     return {
         'config': str(runner.cfg.filename),
         'model': f'{type(model).__name__}, {number / 1e6:.2f} M parameters',
-        'data': f'{type(runner.train_dataloader.dataset).__name__}, {size}',
+        'data': f'{data}, {size}',
         'length': f'{length}, on {device}',
         'work dir': str(runner.work_dir),
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmea.engine.data_checks.files import data_parts
+from mmea.engine.data_checks.files import data_names
 
 __all__ = ['read_metrics', 'write_card']
 
@@ -109,6 +109,7 @@ def write_card(
         'licence': license or 'not given',
         'written with': _versions(scope),
     }
+    loader = cfg.get('train_dataloader') or cfg.test_dataloader
     inner = published.model.get('model') or {}
     return CARD.format(
         front='\n'.join(
@@ -118,7 +119,7 @@ def write_card(
         ),
         name=name,
         model=inner.get('type') or published.model.type,
-        dataset=' and '.join(_datasets(cfg)),
+        dataset=' and '.join(data_names(loader['dataset'])),
         number=len(classes),
         facts='\n'.join(
             f'| {key} | {value} |'
@@ -180,13 +181,6 @@ def _parse(line: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _datasets(cfg: Config) -> list[str]:
-    loader = cfg.get('train_dataloader') or cfg.test_dataloader
-    kinds = [part['type'] for _, part in data_parts(loader['dataset'], '')]
-    names = [getattr(kind, '__name__', str(kind)) for kind in kinds]
-    return list(dict.fromkeys(name.rpartition('.')[2] for name in names))
 
 
 def _evaluators(cfg: Config) -> list[str]:

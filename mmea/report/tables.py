@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmea.engine.data_checks.files import data_names
+
 from .run import Run
 
 __all__ = [
@@ -43,8 +45,10 @@ def facts_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
 def _facts(run: Run) -> dict[str, str]:
     log, cfg = run.log, run.cfg or {}
     starts = ', '.join(
-        f'{start.name} ({start.train[0]["step"]} to {start.train[-1]["step"]})'
-        for start in log.starts
+        f'{s.name} ({s.train[0]["step"]} to {s.train[-1]["step"]})'
+        if s.train
+        else s.name
+        for s in log.starts
     )
     model = cfg.get('model') or {}
     data = (cfg.get('train_dataloader') or {}).get('dataset') or {}
@@ -53,7 +57,7 @@ def _facts(run: Run) -> dict[str, str]:
         'best': run.best_text,
         'length': run.length,
         'model': _kind(model.get('model') or model),
-        'data set': _kind(data),
+        'data set': ' and '.join(data_names(data)) if data else NONE,
         'checkpoint': run.checkpoint or NONE,
         'starts, with iterations': starts,
     }

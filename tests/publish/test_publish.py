@@ -19,6 +19,7 @@ from mmea import test, train
 from mmea.cli.publish import main
 from mmea.engine.checkpoint import load_checkpoint, pick_weights
 from mmea.engine.config import load_config
+from mmea.engine.data_checks.files import data_names
 from mmea.engine.preflight import check_packages
 from mmea.publish.card import read_metrics
 from tests.conftest import call, write_project
@@ -179,6 +180,20 @@ def test_card(published):
     assert f'| written with | torch {torch.__version__}, mmengine ' in card
     assert f', mmea {mmea.__version__} |' in card
     assert 'license:' not in card and 'None' not in card
+
+
+def test_data_is_called_by_its_folder_where_the_class_says_nothing():
+    own = dict(metainfo=dict(classes=('a',)), data_prefix=dict(img='bees/'))
+    seg = dict(type='BaseSegDataset', data_root='/home/me/street/')
+    wrapped = dict(type='RepeatDataset', dataset=dict(seg))
+    coco = dict(type='CocoDataset', data_root='data/coco/')
+    for dataset, want in (
+        (dict(type='ConcatDataset', datasets=[seg, wrapped, coco]),
+         ['street (BaseSegDataset)', 'CocoDataset']),
+        (dict(own, type='CocoDataset'), ['bees (CocoDataset)']),
+        (dict(own, type='ADE20KDataset'), ['ADE20KDataset']),
+    ):  # fmt: skip
+        assert data_names(Config(dict(x=dataset)).x) == want
 
 
 def test_the_card_has_the_metrics_of_the_checkpoints_own_run(tmp_path):

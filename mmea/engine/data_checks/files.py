@@ -14,6 +14,7 @@ __all__ = [
     'check_folder',
     'class_names',
     'data_folders',
+    'data_names',
     'data_parts',
     'data_root_hint',
     'missing_files',
@@ -21,6 +22,9 @@ __all__ = [
     'reading_type',
     'shorten',
 ]
+
+#: Classes of the stack for data of any origin.
+FORMS = ('BaseSegDataset', 'BaseDetDataset', 'CustomDataset')
 
 
 def find_type(
@@ -95,6 +99,24 @@ def data_parts(
             yield from data_parts(part, f'{key}.datasets.{i}')
     else:
         yield key, dataset
+
+
+def data_names(dataset: ConfigDict) -> list[str]:
+    """Name the data sets in one: by their class, or by their folder.
+
+    A class that reads whatever lies in a form, as those of ``mmea new``, says
+    nothing of the data.
+    """
+    names = []
+    for _, part in data_parts(dataset, ''):
+        kind = part.get('type')
+        name = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+        own = name in FORMS or (name == 'CocoDataset' and part.get('metainfo'))
+        folders = [Path(part.get('data_root') or '')]
+        folders += [folder for _, folder in data_folders(part)]
+        named = [folder.name for folder in folders if folder.name]
+        names.append(f'{named[0]} ({name})' if own and named else name)
+    return list(dict.fromkeys(names))
 
 
 def data_folders(dataset: ConfigDict) -> Iterator[tuple[str, Path]]:
