@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         '--base',
         metavar='CONFIG',
         help='compare the config of the training with this one (default: '
-        'the shipped one of the same name)',
+        'the shipped one of the same name, or the base of an own one)',
     )
     parser.add_argument(
         '--device', help='such as cpu or cuda:1 (default: a GPU, if there is)'

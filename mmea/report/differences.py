@@ -1,6 +1,7 @@
 """What two configs differ in."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.config import Config
 import mmea
 from mmea.engine.config import load_config
 from mmea.engine.hooks import keep_best
+from mmea.engine.stock_configs import bases_by_module
 from mmea.errors import UserError
 
 __all__ = ['base_of', 'differences']
@@ -50,7 +52,9 @@ def base_of(cfg: Config, name: str | None = None) -> tuple[str, Config] | None:
 
     A run's config is written down whole, without the names of its bases: it
     is compared with the config of its file's name that mmea or its package
-    ships, with what ``--demo`` changes if the run was one.
+    ships, with what ``--demo`` changes if the run was one; or with the base of
+    the file of its name in the working directory, if it has one that is a
+    whole config.
 
     Args:
         cfg (Config): Of the run.
@@ -65,12 +69,15 @@ def base_of(cfg: Config, name: str | None = None) -> tuple[str, Config] | None:
     """
     stem = Path(cfg.filename).name
     names = [n for n in mmea.list_configs() if Path(n).name == stem]
-    for known in [name] if name else [*names, f'{cfg.default_scope}:{stem}']:
+    known_names = [*names, f'{cfg.default_scope}:{stem}', *_bases(stem)]
+    for known in [name] if name else known_names:
         try:
             base = load_config(known)
             demo = bool(cfg.get('demo_scenes') and base.get('demo_data'))
             if demo:
                 base = load_config(known, demo=True)
+            if not name and not base.get('train_dataloader'):
+                continue  # a part, such as a model's
         except UserError:
             if name:
                 raise
@@ -78,6 +85,25 @@ def base_of(cfg: Config, name: str | None = None) -> tuple[str, Config] | None:
         keep_best(base)  # as the commands do
         return known + (' with --demo' if demo else ''), base
     return None
+
+
+def _bases(name: str) -> list[str]:
+    """Read which bases a user's own config names; none where it is not here.
+
+    mmengine evaluates the line, as in any config that it reads.
+    """
+    if not Path(name).is_file():
+        return []
+    with suppress(Exception), bases_by_module():  # a config may be anything
+        here = [str(base) for base in Config._get_base_files(name)]
+        return [_known_as(base) for base in here if Path(base).is_file()]
+    return []
+
+
+def _known_as(path: str) -> str:
+    root = Path(mmea.config('ea_fpn_ade20k.py')).parent
+    own = Path(path).is_relative_to(root)
+    return Path(path).relative_to(root).as_posix() if own else path
 
 
 def _compare(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:

@@ -30,6 +30,7 @@ class Start:
         name (str): Its timestamp, the folder of its log.
         train, val (list[dict]): Lines of the log; those of a validation have
             ``metrics`` and ``classes``, of each column each class's value.
+        by_epoch (bool): Whether validations are told by the epoch.
         seconds (float): From the first to the last line of its text.
         environment (dict[str, str]): As mmengine wrote it down.
     """
@@ -37,6 +38,7 @@ class Start:
     name: str
     train: list[dict] = field(default_factory=list)
     val: list[dict] = field(default_factory=list)
+    by_epoch: bool = False
     seconds: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -46,7 +48,8 @@ class Log:
     """All starts as one: what a later start has done again counts once.
 
     Attributes:
-        starts (list[Start]): Those that trained, the oldest first.
+        starts (list[Start]): Those that trained, the oldest first. A run that
+            is shorter than the interval of its log has no line.
         train, val (list[dict]): As of a :class:`Start`.
         unit (str): Of a validation's ``step``: 'iteration' or 'epoch'.
         notes (list[str]): What was passed over.
@@ -95,6 +98,13 @@ def read_log(work_dir: Path) -> Log:
         for path in sorted(work_dir.glob('*/vis_data/*.json'))
         if path.stem == path.parts[-3]
     ]
+    saved = any(work_dir.glob('*.pth'))
+    if not files and saved:  # so short that nothing was logged
+        files = [
+            path.parent / 'vis_data' / f'{path.stem}.json'
+            for path in sorted(work_dir.glob('*/*.log'))
+            if path.stem == path.parent.name
+        ]
     if not files:
         if any(work_dir.glob('*.log.json')):
             raise UserError(
@@ -108,7 +118,15 @@ def read_log(work_dir: Path) -> Log:
         )
     notes: list[str] = []
     starts = [_read_start(path, notes) for path in files]
-    starts = [start for start in starts if start.train]
+    last = starts[-1]
+    starts = [start for start in starts if start.train or start.val]
+    if not starts and saved:
+        starts = [last]
+    if not any(start.train for start in starts):
+        notes.append(
+            f'{work_dir} is shorter than default_hooks.logger.interval: no '
+            'loss was logged'
+        )
     if not starts:
         raise UserError(
             f'{work_dir} has no iteration in its log yet; train longer, or '
@@ -116,10 +134,12 @@ def read_log(work_dir: Path) -> Log:
         )
     train: list[dict] = []
     val: list[dict] = []
-    unit = 'epoch' if 'epoch' in starts[-1].train[0] else 'iteration'
+    epochs = any('epoch' in row for row in starts[-1].train[:1])
+    unit = 'epoch' if epochs or starts[-1].by_epoch else 'iteration'
     for start in starts:
-        first = start.train[0]
-        train = [row for row in train if row['step'] < first['step']]
+        first = (start.train or start.val or [dict(step=0)])[0]
+        if start.train:
+            train = [row for row in train if row['step'] < first['step']]
         begun = first.get('epoch', first['step'])
         val = [row for row in val if row['step'] < begun]
         train += start.train
@@ -129,7 +149,9 @@ def read_log(work_dir: Path) -> Log:
 
 def _read_start(path: Path, notes: list[str]) -> Start:
     start = Start(path.stem)
-    lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
+    lines = ['']
+    if path.is_file():
+        lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -185,6 +207,7 @@ def _read_text(lines: list[str], start: Start) -> None:
         )
         start.seconds = (end - begin).total_seconds()
     start.environment = _environment(lines)
+    start.by_epoch = any(re.search(r'Epoch\(val\) ', line) for line in lines)
     tables: list[dict[str, dict[str, float]]] = []
     table: list[list[str]] = []
     for line in lines:

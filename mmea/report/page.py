@@ -44,7 +44,7 @@ def write_report(
         out (str | Path): The file of HTML.
         num (int): Images in the gallery; 0 leaves it out. Default: 12.
         base (str | None): Config to compare that of the run with. Default:
-            None, the shipped one of the same name.
+            None, the shipped one of the same name, or its base.
         device (str | None): Of the predictions. Default: None, the GPU, if
             there is one.
         track (Callable): Wraps the images that are looked at, for a bar.
@@ -143,9 +143,9 @@ def _compare(runs: Sequence[Run], base: str | None) -> list[Comparison]:
         if based is None:
             found.append(
                 (
-                    f'{run.name}: mmea ships no config of its name, '
-                    f'{Path(run.cfg.filename).name}; --base names one to '
-                    'compare with',
+                    f'{run.name}: {Path(run.cfg.filename).name} is a config '
+                    'of your own, and no base of it is a whole config; --base '
+                    'names one to compare with',
                     [],
                 )
             )

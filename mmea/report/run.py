@@ -18,6 +18,14 @@ __all__ = ['Run', 'name_folders', 'read_run']
 
 #: What a task is judged by, where the config names nothing to keep the best.
 MAIN = ('mIoU', 'coco/segm_mAP', 'coco/bbox_mAP', 'accuracy/top1')
+#: Of the environment, what says nothing: values, and what is of GPUs alone.
+SILENT = {
+    'MUSA available': ('False',),
+    'Distributed launcher': ('none',),
+    'numpy_random_seed': ('None',),
+}
+GPU = 'CUDA available'
+OF_GPUS = ('GPU number', 'cudnn_benchmark', 'dist_cfg')
 TASKS = dict(
     mmseg='semantic segmentation',
     mmdet='detection',
@@ -102,18 +110,20 @@ class Run:
     @property
     def length(self) -> str:
         """Say how long it was, in iterations, epochs and time."""
-        last = self.log.train[-1]
-        steps = [last['step']]
+        last = self.log.train[-1] if self.log.train else {}
+        steps = [last['step']] if last else []
+        validated = [row['step'] for row in self.log.val]
         if self.log.unit == 'iteration':
             # The last ones may be fewer than the interval of the log.
-            steps += [row['step'] for row in self.log.val]
-        said = [f'{max(steps):,} iterations']
-        if 'epoch' in last:
-            said.append(f'{last["epoch"]} epochs')
+            steps += validated
+        said = [f'{max(steps):,} iterations'] if steps else []
+        if self.log.unit == 'epoch':
+            epochs = [last['epoch']] if 'epoch' in last else validated
+            said.append(f'{max(epochs)} epochs')
         seconds = sum(start.seconds for start in self.log.starts)
         if seconds:
             said.append(f'{timedelta(seconds=round(seconds))} h')
-        return ', '.join(said)
+        return ', '.join(said) or 'not logged'
 
     def _checkpoint_hook(self) -> dict:
         hooks = (self.cfg or {}).get('default_hooks') or {}
@@ -175,6 +185,10 @@ def read_run(work_dir: Path, name: str) -> Run:
 
 def _environment(log: Log, meta: dict) -> dict[str, str]:
     found = dict(log.starts[-1].environment)
+    for key, value in found.copy().items():
+        silent = value in SILENT.get(key, ())
+        if silent or (key in OF_GPUS and found.get(GPU) == 'False'):
+            del found[key]
     for key, value in meta.items():
         if key.endswith('version') or key in ('seed', 'time'):
             found[f'{key} (checkpoint)'] = str(value)

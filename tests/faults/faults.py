@@ -1237,6 +1237,20 @@ FAULTS = [
         'tests/new/test_palette.py',
     ),
     Fault(
+        'calls-of-one-title',
+        'mmea.visualize.files.call_name',
+        "f'{name}, call {call}' if call > 1 else name",
+        'name',
+        'tests/visualize/test_files.py',
+    ),
+    Fault(
+        'short-runs-have-no-report',
+        'mmea.report.log.read_log',
+        'if start.train or start.val',
+        'if start.train',
+        'tests/report/test_log.py',
+    ),
+    Fault(
         'coco-prints-on-the-console',
         'mmea.engine.noise._print',
         'if not name.startswith(PRINTING)',

@@ -49,6 +49,25 @@ def test_demo(tmp_path):
     assert changed == ['train_cfg.max_iters']
 
 
+def test_base_of_an_own_config(tmp_path, monkeypatch):
+    """Its file is in the working directory, as when it was trained."""
+    ade = "__import__('mmea').config('ea_fpn_ade20k.py')"
+    text = f'_base_ = {ade}\nrandomness = dict(seed=5)\n'
+    (tmp_path / 'mine.py').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile('mine.py')
+    keep_best(cfg)
+    (tmp_path / 'work').mkdir()
+    cfg.dump('work/mine.py')
+    cfg = Config.fromfile('work/mine.py')
+    name, base = base_of(cfg)
+    assert name == 'ea_fpn_ade20k.py'
+    assert differences(base, cfg) == [('randomness', 'not set', "{'seed': 5}")]
+    part = "__import__('mmea').config('_base_/models/ea_fpn_r50.py')"
+    (tmp_path / 'mine.py').write_text(f'_base_ = [{part}]\n')
+    assert base_of(cfg) is None
+
+
 def test_none_or_another(tmp_path):
     (tmp_path / 'mine.py').write_text("default_scope = 'mmseg'\n")
     cfg = Config.fromfile(tmp_path / 'mine.py')

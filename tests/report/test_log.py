@@ -4,6 +4,8 @@ import pytest
 
 from mmea.errors import UserError
 from mmea.report.log import read_log
+from mmea.report.run import read_run
+from mmea.report.tables import facts_table
 
 from .conftest import loss, write_log
 
@@ -112,6 +114,38 @@ def test_bad_log(tmp_path, rows, message):
     write_log(tmp_path, '1', []).write_text(rows)
     with pytest.raises(UserError, match=message):
         read_log(tmp_path)
+
+
+def test_shorter_than_the_interval_of_the_log(tmp_path):
+    """Its validations, or nothing but its text."""
+    text = TEXT.replace('Iter(val)', 'Epoch(val) [2]')
+    for name, told, unit in (('i', TEXT, 'iteration'), ('e', text, 'epoch')):
+        val = dict(mIoU=50.0, time=1.0, data_time=0.1, step=2)
+        write_log(tmp_path / name, '20260101_000000', [val], told)
+        run = read_run(tmp_path / name, name)
+        assert run.log.train == [] and run.log.metric('mIoU') == [(2, 50)]
+        assert run.length == f'2 {unit}s, 0:05:30 h'
+        assert 'shorter than default_hooks.logger.interval' in run.notes[0]
+        facts = facts_table([run], ['']).rows
+        assert ['starts, with iterations', '20260101_000000'] in facts
+    work = tmp_path / 'none'
+    write_log(work, '20260101_000000', [], TEXT).unlink()
+    with pytest.raises(UserError, match='no work dir of a training'):
+        read_log(work)
+    (work / 'iter_9.pth').touch()
+    log = read_log(work)
+    assert log.train == log.val == []
+    assert log.starts[0].environment['PyTorch'] == '2.9.0+cpu'
+
+
+def test_what_says_nothing_of_an_environment(tmp_path):
+    lines = 'MUSA available: False', 'GPU number: 1', 'CUDA available: '
+    for cuda in ('False', 'True'):
+        text = '\n    '.join(['System environment:', *lines]) + cuda + '\n'
+        write_log(tmp_path / cuda, '1', [loss(1, 1.0)], text)
+        found = read_run(tmp_path / cuda, 'x').environment
+        own = {'GPU number': '1'} if cuda == 'True' else {}
+        assert found == {**own, 'CUDA available': cuda}
 
 
 def test_no_log(tmp_path):

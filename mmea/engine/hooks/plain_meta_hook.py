@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,20 +11,28 @@ from mmea.registry import HOOKS
 
 __all__ = ['PlainMetaHook']
 
+VERSIONED = ('mmea', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
+
 
 @HOOKS.register_module()
 class PlainMetaHook(Hook):
-    """Write the data set's ``metainfo`` into checkpoints in plain types.
+    """Write ``metainfo`` into checkpoints in plain types, and versions.
 
-    What a user puts there (a range, a defaultdict, a path) would else be
-    pickled by its class, and the file be refused by all that read checkpoints
-    without executing code: torch's ``weights_only=True`` and mmea. Every
-    training of mmea's commands has this hook.
+    What a user puts into a data set's (a range, a defaultdict, a path) would
+    else be pickled by its class, and the file be refused by all that read
+    checkpoints without executing code: torch's ``weights_only=True`` and mmea.
+    ``meta`` gets ``NAME_version`` of mmea and the stack, as mmengine's own.
+    Every training of mmea's commands has this hook.
     """
 
     priority = 'VERY_LOW'  # after those that add something
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if meta := checkpoint.get('meta'):
+            for name in VERSIONED:
+                if name in sys.modules:
+                    version = sys.modules[name].__version__
+                    meta[f'{name}_version'] = str(version)
         for owner in (
             checkpoint.get('meta'),
             (checkpoint.get('message_hub') or {}).get('runtime_info'),

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import torch
 
+import mmea
 from mmea.engine.checkpoint import load_checkpoint
 from mmea.engine.hooks import PlainMetaHook
 
@@ -42,6 +43,7 @@ def test_every_type_comes_back(tmp_path):
     path = tmp_path / 'x.pth'
     torch.save(checkpoint, path)
     found = load_checkpoint(path)
+    assert found['meta']['mmea_version'] == mmea.__version__
     for got in (
         found['meta']['dataset_meta'],
         found['message_hub']['runtime_info']['dataset_meta'],
