@@ -27,6 +27,12 @@ from .local_attention import (
     slide,
 )
 from .modes import is_traced, is_transformed, without_autocast
+from .point_sampling import (
+    furthest_points,
+    gather_points,
+    group_neighbours,
+    nearest_points,
+)
 from .windows import from_blocks, pad_to_blocks, to_windows, turn
 
 __all__ = [
@@ -36,12 +42,16 @@ __all__ = [
     'external_attention',
     'external_attention_block',
     'from_blocks',
+    'furthest_points',
+    'gather_points',
+    'group_neighbours',
     'is_traced',
     'is_transformed',
     'local_logits',
     'local_sum',
     'low_memory_block',
     'low_rank_block',
+    'nearest_points',
     'neighbours',
     'pad_to_blocks',
     'plain_local_logits',
