@@ -93,6 +93,16 @@ class Dictionary(L.CATTLayer):
         return super().forward(x, self.words, mask)
 
 
+class Points(L.OffsetAttention1d):
+    """The layer on a map, whose pixels are its points."""
+
+    residual = True
+
+    def forward(self, x, mask=None):
+        valid = None if mask is None else mask.flatten(1)
+        return super().forward(x.flatten(2), valid).unflatten(2, x.shape[2:])
+
+
 ON_TOKENS = (L.MultiheadExternalAttention, L.CATTLayer, L.CaaMAttention)
 NORM = dict(norm_layer=nn.BatchNorm2d)
 GROUP = dict(norm_layer=partial(nn.GroupNorm, 8))
@@ -156,6 +166,11 @@ KINDS = {
         'residual': dict(residual=True, zero_init=False),
     },
     L.StandAloneStem2d: {'4 x 4': NORM},
+    # Biases in front of a batch norm have a gradient of rounding.
+    Points: {
+        'self': dict(norm_layer=None),
+        'external': dict(GROUP, external=True),
+    },
 }
 
 

@@ -18,6 +18,7 @@ from mmea.layers import (
     LinearAttention2d,
     MultiheadExternalAttention,
     NonLocal2d,
+    OffsetAttention1d,
     StandAloneAttention2d,
 )
 
@@ -299,6 +300,27 @@ def test_caam():
     old['proj.bias'] = torch.randn(8)
     new.load_state_dict(convert(old, 'caam_attention'))
     assert torch.equal(new.qkv_proj.weight, old['qkv.weight'])
+
+
+def test_pct_attention():
+    """Queries and keys are one parameter under two names."""
+    new = OffsetAttention1d(8)
+    old = {
+        'q_conv.weight': torch.randn(2, 8, 1),
+        'v_conv.weight': torch.randn(8, 8, 1),
+        'v_conv.bias': torch.randn(8),
+        'trans_conv.weight': torch.randn(8, 8, 1),
+        'trans_conv.bias': torch.randn(8),
+    }
+    for name, value in new.norm.state_dict().items():
+        old[f'after_norm.{name}'] = torch.ones_like(value)
+    old['k_conv.weight'] = old['q_conv.weight'].clone()
+    new.load_state_dict(convert(old, 'pct_attention'))
+    assert torch.equal(new.query_proj.weight, old['q_conv.weight'])
+    assert torch.equal(new.out_proj.bias, old['trans_conv.bias'])
+    old['k_conv.weight'][0] += 1
+    with pytest.raises(ValueError, match="'k_conv.weight' is not 'q_conv"):
+        convert(old, 'pct_attention')
 
 
 @pytest.mark.parametrize('kind', ['ft', 'ft_same', 'ft_same_fused'])

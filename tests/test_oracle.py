@@ -122,7 +122,9 @@ class Case:
         largest = max(g.abs().max() for g in want.values())
         for name, grad in grads.items():
             if name in zero:
-                assert grad.abs().max() < LIMIT * largest, name
+                # Rounding, or what the eps of a normalisation leaves.
+                error = (grad - zero[name]).abs().max()
+                assert error < LIMIT * largest, name
                 continue
             error = (grad - want[name]).abs().max() / want[name].abs().max()
             assert error < LIMIT, f'grad of {name}: {error:.2e}'

@@ -154,6 +154,12 @@ SOURCES = {
         '`CATT2d(shared=True, residual=False)`',
         shapes.linear_to_conv,
     ),
+    'pct_attention': Source(
+        rules.PCT_ATTENTION,
+        "PCT's offset attention `SA_Layer`",
+        '`OffsetAttention1d()`',
+        shapes.finish_pct,
+    ),
     'resnet': Source(
         rules.RESNET,
         "torchvision's or timm's ResNet, such as `resnet50`",

@@ -14,6 +14,7 @@ from .halo_attention2d import HaloAttention2d
 from .linear_attention2d import LinearAttention2d
 from .multihead_external_attention import MultiheadExternalAttention
 from .non_local2d import NonLocal2d
+from .offset_attention1d import OffsetAttention1d
 from .self_attention2d import SelfAttention2d
 from .stand_alone_attention2d import StandAloneAttention2d
 from .stand_alone_stem2d import StandAloneStem2d
@@ -32,6 +33,7 @@ __all__ = [
     'LinearAttention2d',
     'MultiheadExternalAttention',
     'NonLocal2d',
+    'OffsetAttention1d',
     'SelfAttention2d',
     'StandAloneAttention2d',
     'StandAloneStem2d',

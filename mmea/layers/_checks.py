@@ -174,7 +174,7 @@ def check_dtype(name: str, x: Tensor, module: nn.Module | None) -> None:
         return
     want = 'floating'
     if x.is_floating_point():
-        own = type(module) in (nn.Conv2d, nn.Linear)
+        own = type(module) in (nn.Conv1d, nn.Conv2d, nn.Linear)
         if not own or has_hooks(module) or _autocasts(x, weight):  # type: ignore[arg-type]
             return
         want = f'{weight.dtype}, as the weights'  # type: ignore[union-attr]

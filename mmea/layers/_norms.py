@@ -73,8 +73,13 @@ def update_running(norm: _BatchNorm, stats: BatchStats) -> None:
 
 
 def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """Hand a norm the valid tokens and nothing else; zeros elsewhere."""
+    """Hand a norm the valid tokens and nothing else; zeros elsewhere.
+
+    ``x`` is (B, C, H, W) or (B, C, N), ``mask`` the same without C.
+    """
     out = torch.zeros_like(x)
+    # What a norm of images or of sequences wants behind (M, C).
+    tail = (1,) * (x.dim() - 2)
     if not mask.any():
         # In the graph all the same, or DDP would wait for their gradients.
         return out + 0 * sum((p.sum() for p in norm.parameters()), x)
@@ -83,11 +88,11 @@ def masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         for i, valid in enumerate(mask):
             if valid.any():
                 tokens = x[i][:, valid]  # (C, M)
-                normed = norm(tokens[None, :, :, None])[0, :, :, 0]
-                out[i][:, valid] = normed.to(x.dtype)
+                normed = norm(tokens.reshape(1, *tokens.shape, *tail[1:]))
+                out[i][:, valid] = normed.view_as(tokens).to(x.dtype)
     else:
         # Statistics of the batch, or none over tokens: a batch of tokens.
         tokens = x.movedim(1, -1)[mask]  # (M, C)
-        normed = norm(tokens[:, :, None, None])[:, :, 0, 0]
-        out.movedim(1, -1)[mask] = normed.to(x.dtype)
+        normed = norm(tokens.reshape(*tokens.shape, *tail))
+        out.movedim(1, -1)[mask] = normed.flatten(1).to(x.dtype)
     return out

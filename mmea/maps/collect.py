@@ -30,6 +30,7 @@ _NOTES: dict[type[nn.Module], str] = {
     layers.CATTLayer: 'the maps are those of its CATT2d, if it is in one',
     layers.CaaMAttention: 'its tokens read tokens, on no known grid',
     layers.CaaMPair2d: 'the map is that of its gate',
+    layers.OffsetAttention1d: 'its points lie on no grid',
     layers.StandAloneStem2d: 'its pixels read the few in their block alone',
 }
 

@@ -36,6 +36,7 @@ __all__ = [
     'LinearAttention2d',
     'MultiheadExternalAttention',
     'NonLocal2d',
+    'OffsetAttention1d',
     'SelfAttention2d',
     'StandAloneAttention2d',
     'StandAloneStem2d',
@@ -151,3 +152,28 @@ class MultiheadExternalAttention(layers.MultiheadExternalAttention):
         super().init_weights()
         if self.init_cfg is not None:
             initialize(self, self.init_cfg)
+
+
+@MODELS.register_module()
+class OffsetAttention1d(layers.OffsetAttention1d):
+    """:class:`mmea.layers.OffsetAttention1d`; norm and act are configs.
+
+    ``norm_cfg`` (default ``dict(type='BN1d')``) and ``act_cfg`` (default
+    ``dict(type='ReLU')``) stand for ``norm_layer`` and ``act_layer``; None is
+    none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        norm_cfg: dict | None = dict(type='BN1d'),
+        act_cfg: dict | None = dict(type='ReLU'),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            norm_layer=norm_cfg and partial(_build_norm, norm_cfg),  # type: ignore[arg-type]
+            act_layer=act_cfg and partial(build_activation_layer, act_cfg),  # type: ignore[arg-type]
+            **kwargs,
+        )

@@ -9,6 +9,7 @@ def double_norm(
     *,
     eps: float = 1e-9,
     mask: Tensor | None = None,
+    slot_mask: Tensor | None = None,
     over_tokens: bool = True,
 ) -> Tensor:
     """Normalise twice: softmax over tokens, then L1 over slots.
@@ -32,6 +33,8 @@ def double_norm(
             1e-9; 0 gives the exact normalisation, stable for any logits.
         mask (Tensor | None): bool (B, N), True = valid. Invalid tokens do
             not enter the softmax over tokens and get an attention of 0.
+        slot_mask (Tensor | None): bool (B, S), True = valid. Invalid slots do
+            not enter the sum over slots and get an attention of 0.
         over_tokens (bool): False: softmax over slots alone, without ``eps``.
             Default: True.
 
@@ -56,15 +59,27 @@ def double_norm(
         floor = torch.finfo(u.dtype).min / 2
         u = u.masked_fill(~mask.unsqueeze(1), floor)
     if not over_tokens:
-        attn = u.softmax(dim=1)
+        attn = _mask_slots(u, slot_mask).softmax(dim=1)
     elif eps > torch.finfo(u.dtype).tiny:
         # What underflows here is far below eps, and lost in it anyway.
         attn = u.softmax(dim=-1)
+        if slot_mask is not None:
+            attn = attn * slot_mask.unsqueeze(2)
         attn = attn / (attn.sum(dim=1, keepdim=True) + eps)
     else:
         # Nothing but the other slots to divide by, all of which may
         # underflow: the same as a softmax over slots of the logarithms.
-        attn = u.log_softmax(dim=-1).softmax(dim=1)
+        attn = _mask_slots(u.log_softmax(dim=-1), slot_mask).softmax(dim=1)
     if mask is not None:
         attn = attn * mask.unsqueeze(1)
+    if slot_mask is not None:
+        attn = attn * slot_mask.unsqueeze(2)
     return attn.to(logits.dtype)
+
+
+def _mask_slots(u: Tensor, slot_mask: Tensor | None) -> Tensor:
+    """Give invalid slots no share in a softmax over slots."""
+    if slot_mask is None:
+        return u
+    floor = torch.finfo(u.dtype).min / 2
+    return u.masked_fill(~slot_mask.unsqueeze(2), floor)

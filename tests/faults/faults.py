@@ -1390,4 +1390,18 @@ FAULTS = [
         'use_mm_for_euclid_dist',
         'tests/ops/test_point_sampling.py',
     ),
+    Fault(
+        'padding-points-are-read',
+        'mmea.layers.offset_attention1d.OffsetAttention1d.attend',
+        'mask=mask, slot_mask=mask',
+        'mask=mask',
+        'tests/layers/test_offset_attention1d.py',
+    ),
+    Fault(
+        'no-offset',
+        'mmea.layers.offset_attention1d.OffsetAttention1d.forward',
+        'points - out if self.offset else out',
+        'out - points if self.offset else out',
+        'tests/layers/test_offset_attention1d.py',
+    ),
 ]

@@ -55,6 +55,8 @@ RARE = ('in_channels', 'embed_dims')  # sizes that have to fit the input
 def good(param: inspect.Parameter) -> list:
     if param.name in RARE:
         return [CHANNELS]
+    if param.default is nn.BatchNorm1d:
+        return [None, nn.BatchNorm1d, nn.InstanceNorm1d]
     if param.name in GOOD:
         return GOOD[param.name]
     kind = param.annotation
@@ -82,6 +84,8 @@ def run(layer: nn.Module) -> None:
     torch.manual_seed(0)
     if isinstance(layer, layers.CATTLayer):
         outs = layer(torch.randn(2, 5, CHANNELS), torch.randn(1, 3, CHANNELS))
+    elif isinstance(layer, layers.OffsetAttention1d):
+        outs = layer(torch.randn(2, CHANNELS, 7))
     elif hasattr(layer, 'embed_dims'):
         outs = layer(torch.randn(2, 5, CHANNELS))
     else:
@@ -119,6 +123,7 @@ def test_runs_or_names_the_argument(call):
         ('MultiheadExternalAttention', dict(eps=0)),
         ('MultiheadExternalAttention', dict(attn_drop=0)),
         ('MultiheadExternalAttention', dict(proj_drop=0)),
+        ('OffsetAttention1d', dict(eps=0)),
         ('CATTLayer', dict(norm_eps=0)),
         ('CATTLayer', dict(dropout=0)),
         ('CATT2d', dict(dropout=0)),

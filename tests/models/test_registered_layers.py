@@ -16,7 +16,9 @@ from mmea.registry import MODELS
 
 # The layers on maps.
 MEMBERS = [
-    n for n in registered.__all__ if hasattr(getattr(layers, n), 'attend')
+    n
+    for n in registered.__all__
+    if issubclass(getattr(layers, n), layers.AttentionBlock2d)
 ]
 
 
@@ -65,6 +67,29 @@ def test_any_layer_by_its_name(name):
     x = torch.randn(2, 8, 5, 3, requires_grad=True)
     layer(x).sum().backward()
     assert layer(x).ge(0).all() and x.grad.abs().max() > 0
+
+
+def test_offset_attention():
+    built = MODELS.build(
+        dict(
+            type='mmea.OffsetAttention1d',
+            in_channels=8,
+            external=True,
+            norm_cfg=dict(type='GN', num_groups=2),
+            act_cfg=dict(type='LeakyReLU', negative_slope=0.2),
+        )
+    )
+    plain = layers.OffsetAttention1d(
+        8,
+        external=True,
+        norm_layer=lambda c: nn.GroupNorm(2, c),
+        act_layer=lambda: nn.LeakyReLU(0.2),
+    )
+    plain.load_state_dict(built.state_dict())
+    x = torch.randn(2, 8, 5)
+    torch.testing.assert_close(built(x), plain(x))
+    cfg = dict(type='mmea.OffsetAttention1d', in_channels=8, norm_cfg=None)
+    assert MODELS.build(cfg).norm is None
 
 
 def test_frozen_norm():

@@ -143,3 +143,25 @@ def test_half_precision_is_rounded_once(dtype, autocast, over_tokens):
     error = (got.double() - want).abs()
     tiny = torch.finfo(dtype).smallest_normal
     assert (error <= bound * want + tiny).all()
+
+
+@pytest.mark.parametrize('eps', [1e-9, 0.5, 0.0])
+@pytest.mark.parametrize('over_tokens', [False, True])
+@pytest.mark.parametrize('masked', [False, True])
+def test_masked_slots_equal_fewer_slots(eps, over_tokens, masked):
+    logits = randn((2, 5, 7)).requires_grad_()
+    slots = torch.ones(2, 5, dtype=torch.bool)
+    slots[0, 1:3] = slots[1] = False
+    mask = torch.rand(2, 7) > 0.5 if masked else None
+    options = dict(eps=eps, over_tokens=over_tokens)
+    got = double_norm(logits, mask=mask, slot_mask=slots, **options)
+    want = double_norm(
+        logits[:1, slots[0]],
+        mask=mask if mask is None else mask[:1],
+        **options,
+    )
+    torch.testing.assert_close(got[:1, slots[0]], want)
+    assert got[~slots].eq(0).all()
+    got.square().sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[1].eq(0).all()
