@@ -215,7 +215,16 @@ def site(tmp_path_factory):
     }
 
 
-API = ('layers', 'ops', 'models', 'swap', 'convert', 'profiling', 'caam')
+API = (
+    'layers',
+    'ops',
+    'models',
+    'swap',
+    'convert',
+    'profiling',
+    'caam',
+    'point_clouds',
+)
 
 
 @pytest.mark.slow

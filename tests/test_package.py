@@ -36,6 +36,7 @@ FLOORS = {
     'maps': 3,
     'models': 4,
     'caam': 5,
+    'point_clouds': 5,
     'swap': 5,
     'engine': 6,
     'datasets': 6,

@@ -193,14 +193,6 @@ CATT_FT = {
 CATT_SAME = _catt_path('attention.att', '', 'cross_path')
 CATT_FUSED = {**under('layer.', 'layer.', CATT_SAME), 'fc.': 'out_proj.'}
 
-PCT_ATTENTION = {
-    'q_conv.': 'query_proj.',
-    'k_conv.': 'key_proj.',
-    'v_conv.': 'value_proj.',
-    'trans_conv.': 'out_proj.',
-    'after_norm.': 'norm.',
-}
-
 # Backbones of classifiers: what they become is mmpretrain's ImageClassifier.
 RESNET = {
     'fc.': 'head.fc.',

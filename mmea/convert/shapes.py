@@ -15,7 +15,6 @@ __all__ = [
     'finish_elsa',
     'finish_elsa_swin',
     'finish_halonet',
-    'finish_pct',
     'finish_timm_halo',
     'linear_to_conv',
     'reshape',
@@ -57,19 +56,6 @@ def finish_halonet(part: dict[str, Tensor]) -> dict[str, Tensor]:
     if 'kv_proj.weight' in part:
         key, value = part.pop('kv_proj.weight').unflatten(0, (2, -1))
         part |= {'key_proj.weight': key, 'value_proj.weight': value}
-    return part
-
-
-def finish_pct(part: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the keys, whose weights are those of the queries."""
-    for name in [n for n in part if n.endswith('key_proj.weight')]:
-        value = part.pop(name)
-        query = part.get(name.replace('key_proj', 'query_proj'))
-        if query is not None and not value.equal(query):
-            raise ValueError(
-                "'k_conv.weight' is not 'q_conv.weight': in PCT both are one "
-                'parameter, so this is another network'
-            )
     return part
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import rules, shapes
+from . import pct, rules, shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,10 +155,23 @@ SOURCES = {
         shapes.linear_to_conv,
     ),
     'pct_attention': Source(
-        rules.PCT_ATTENTION,
+        pct.ATTENTION,
         "PCT's offset attention `SA_Layer`",
         '`OffsetAttention1d()`',
-        shapes.finish_pct,
+        pct.finish,
+    ),
+    'pct_classifier': Source(
+        pct.CLASSIFIER,
+        "PCT's classifier, and PCT_Pytorch's, which has two `num_convs` and "
+        'no `position`',
+        '`PointCloudClassifier` with a `PCT`',
+        pct.finish,
+    ),
+    'pct_part_segmentor': Source(
+        pct.SEGMENTOR,
+        "PCT's `Point_Transformer_partseg`",
+        '`PointPartSegmentor` with a `PCT`',
+        pct.finish,
     ),
     'resnet': Source(
         rules.RESNET,

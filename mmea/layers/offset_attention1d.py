@@ -137,7 +137,7 @@ class OffsetAttention1d(nn.Module):
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             points = x.masked_fill(~mask.unsqueeze(1), 0)
-        out = self.attend(points, mask)
+        out = self.read(points, mask)
         out = self.out_proj(points - out if self.offset else out)
         if self.norm is not None:
             if mask is None:
@@ -150,7 +150,7 @@ class OffsetAttention1d(nn.Module):
             out = out.masked_fill(~mask.unsqueeze(1), 0)
         return x + out
 
-    def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def read(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute s, what each point reads, (B, C, N).
 
         Args:

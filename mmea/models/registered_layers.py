@@ -18,6 +18,7 @@ from mmengine.model import initialize
 from torch import Tensor, nn
 
 from mmea import layers
+from mmea.layers._checks import check_config
 from mmea.registry import MODELS
 
 from .build_attention import build_attention
@@ -171,9 +172,11 @@ class OffsetAttention1d(layers.OffsetAttention1d):
         act_cfg: dict | None = dict(type='ReLU'),
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            in_channels,
-            norm_layer=norm_cfg and partial(_build_norm, norm_cfg),  # type: ignore[arg-type]
-            act_layer=act_cfg and partial(build_activation_layer, act_cfg),  # type: ignore[arg-type]
-            **kwargs,
-        )
+        kwargs['norm_layer'] = kwargs['act_layer'] = None
+        if norm_cfg is not None:
+            check_config(norm_cfg=norm_cfg)
+            kwargs['norm_layer'] = partial(_build_norm, norm_cfg)
+        if act_cfg is not None:
+            check_config(act_cfg=act_cfg)
+            kwargs['act_layer'] = partial(build_activation_layer, act_cfg)
+        super().__init__(in_channels, **kwargs)

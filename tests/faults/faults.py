@@ -1392,7 +1392,7 @@ FAULTS = [
     ),
     Fault(
         'padding-points-are-read',
-        'mmea.layers.offset_attention1d.OffsetAttention1d.attend',
+        'mmea.layers.offset_attention1d.OffsetAttention1d.read',
         'mask=mask, slot_mask=mask',
         'mask=mask',
         'tests/layers/test_offset_attention1d.py',
@@ -1403,5 +1403,26 @@ FAULTS = [
         'points - out if self.offset else out',
         'out - points if self.offset else out',
         'tests/layers/test_offset_attention1d.py',
+    ),
+    Fault(
+        'smoothing-shared-with-the-label',
+        'mmea.point_clouds.blocks.smoothed_loss',
+        '(logs.sum(1) - own)',
+        'logs.sum(1)',
+        'tests/point_clouds/test_models.py',
+    ),
+    Fault(
+        'position-beside-the-residual',
+        'mmea.point_clouds.pct.PCT.forward',
+        'x = x + self.position(points.transpose(1, 2))',
+        'x = self.position(points.transpose(1, 2))',
+        'tests/point_clouds/test_pct.py',
+    ),
+    Fault(
+        'labels-stay-where-points-go',
+        'mmea.point_clouds.data_preprocessor.PointCloudDataPreprocessor.forward',
+        'sample.gt_parts[order]',
+        'sample.gt_parts',
+        'tests/point_clouds/test_data_preprocessor.py',
     ),
 ]

@@ -61,6 +61,15 @@ PARTS = {
         'CaaMT2TViT': dict(embed_dims=8, num_layers=4, causal_layers=2),
         'ClsPictureHook': {},
         'EAMLP': {},
+        'OffsetAttention1d': dict(in_channels=8),
+        'PCT': dict(stem_channels=4),
+        'PointCloudClassifier': dict(
+            backbone=dict(type='mmea.PCT', stem_channels=4), num_classes=3
+        ),
+        'PointCloudDataPreprocessor': {},
+        'PointPartSegmentor': dict(
+            backbone=dict(type='mmea.PCT', stem_channels=4)
+        ),
         'MisleadingScenes': dict(split='val', number=1, size=(32, 32)),
     },
 }
@@ -69,6 +78,8 @@ THEIRS = {
     ('EAFPNHead', 'feature_strides'),
     ('EAHead', 'in_channels'),
     ('MisleadingScenes', 'pipeline'),
+    ('PointCloudClassifier', 'data_preprocessor'),
+    ('PointPartSegmentor', 'data_preprocessor'),
 }
 
 
@@ -80,6 +91,7 @@ def test_builds_or_names_the_argument(scope, name):
     pytest.importorskip(f'{scope}.models')
     __import__('mmea.models')
     __import__('mmea.caam')
+    __import__('mmea.point_clouds')
     __import__('mmea.engine.hooks')
     __import__('mmea.datasets')
     init_default_scope(scope)

@@ -16,9 +16,7 @@ from mmea.registry import MODELS
 
 # The layers on maps.
 MEMBERS = [
-    n
-    for n in registered.__all__
-    if issubclass(getattr(layers, n), layers.AttentionBlock2d)
+    n for n in registered.__all__ if hasattr(getattr(layers, n), 'attend')
 ]
 
 
