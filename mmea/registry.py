@@ -46,7 +46,7 @@ MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap', *WINGS)
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets', *WINGS)
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmea.datasets')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine.hooks', *WINGS)
-METRICS = _child('metric', MMENGINE_METRICS, 'mmea.engine.metrics')
+METRICS = _child('metric', MMENGINE_METRICS, 'mmea.engine.metrics', *WINGS)
 OPTIM_WRAPPERS = _child(
     'optim wrapper',
     MMENGINE_OPTIM_WRAPPERS,

@@ -10,13 +10,20 @@ Source: arXiv:2012.09688; arXiv:2105.02358 for external attention in it.
 from .blocks import build_point_attention
 from .classifier import PointCloudClassifier
 from .data_preprocessor import PointCloudDataPreprocessor
+from .metrics import PartIoUMetric, PointAccuracyMetric
+from .modelnet import ModelNet
 from .part_segmentor import PointPartSegmentor
 from .pct import PCT
+from .shapenet_part import ShapeNetPart
 
 __all__ = [
     'PCT',
+    'ModelNet',
+    'PartIoUMetric',
+    'PointAccuracyMetric',
     'PointCloudClassifier',
     'PointCloudDataPreprocessor',
     'PointPartSegmentor',
+    'ShapeNetPart',
     'build_point_attention',
 ]
