@@ -33,8 +33,9 @@ class BestCheckpointHook(CheckpointHook):
 def keep_best(cfg: Config) -> None:
     """Have the best checkpoint kept, by the metric of the task. In place.
 
-    That is mIoU, the AP of masks, else of boxes, or the top-1 accuracy; a
-    config with other metrics, or its own ``save_best``, is left alone.
+    That is mIoU, the AP of masks, else of boxes, or the top-1 accuracy, of
+    clouds the overall accuracy or the mIoU of parts over clouds; a config
+    with other metrics, or its own ``save_best``, is left alone.
 
     Args:
         cfg (Config): The whole config.
@@ -64,6 +65,10 @@ def _key(metric: dict, scope: str | None) -> str | None:
     kinds = {base.__name__ for base in getattr(cls, '__mro__', ())}
     if 'IoUMetric' in kinds:
         return 'mIoU' if 'mIoU' in metric.get('iou_metrics', 'mIoU') else None
+    if 'PointAccuracyMetric' in kinds:
+        return 'accuracy/overall'
+    if 'PartIoUMetric' in kinds:
+        return 'parts/instance_mIoU'
     if 'CocoMetric' in kinds and cls.default_prefix == 'coco':
         wanted = metric.get('metric', 'bbox')
         found = [kind for kind in ('segm', 'bbox') if kind in wanted]

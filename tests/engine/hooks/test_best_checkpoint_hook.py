@@ -39,6 +39,16 @@ from mmea.train import main as train
         ('mmpretrain', dict(type='Accuracy', topk=(1, 5)), 'accuracy/top1'),
         ('mmpretrain', dict(type='Accuracy', topk=5), None),
         ('mmpretrain', dict(type='Accuracy', thrs=[0.1]), None),
+        (
+            'mmpretrain',
+            dict(type='mmea.PointAccuracyMetric'),
+            'accuracy/overall',
+        ),
+        (
+            'mmpretrain',
+            dict(type='mmea.PartIoUMetric'),
+            'parts/instance_mIoU',
+        ),
     ],
 )
 def test_metric_of_the_task(scope, evaluator, key):

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/pct_classifier.py',
+    '../_base_/datasets/modelnet40.py',
+    '../_base_/schedules/sgd_250e.py',
+    '../_base_/default_runtime_mmengine.py',
+]
