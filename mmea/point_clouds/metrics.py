@@ -71,7 +71,7 @@ class PartIoUMetric(BaseMetric):
                 sample[key].cpu().numpy() for key in ('gt_parts', 'pred_parts')
             )
             ious = []
-            for part in self.dataset_meta['parts'][label]:  # type: ignore[index]
+            for part in self.dataset_meta['parts'][label]:
                 there, said = truth == part, found == part
                 union = (there | said).sum()
                 ious.append((there & said).sum() / union if union else 1.0)
@@ -79,7 +79,7 @@ class PartIoUMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         labels, ious = (np.array(column) for column in zip(*results))
-        names = self.dataset_meta['classes']  # type: ignore[index]
+        names = self.dataset_meta['classes']
         by_class = {
             names[label]: 100 * float(ious[labels == label].mean())
             for label in np.unique(labels)
