@@ -124,6 +124,8 @@ KINDS = {
     },
     Autograd: {'low-rank, published, autograd': LOW_RANK | EANET},
     Multihead: {'plain': PLAIN | HEADS, 'low-rank': LOW_RANK | HEADS},
+    L.SAGANAttention2d: {'published': {}},
+    L.SAGANExternalAttention2d: {'two projections': {}},
     L.SelfAttention2d: {'1 head': {}, '8 heads': dict(NORM, num_heads=8)},
     L.NonLocal2d: {
         'embedded_gaussian': NORM,

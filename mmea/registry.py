@@ -12,6 +12,9 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+)
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import (
@@ -27,6 +30,7 @@ __all__ = [
     'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
     'TRANSFORMS',
     'WEIGHT_INITIALIZERS',
     'register_missing',
@@ -40,7 +44,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 #: Packages beside the rooms of all tasks, which register parts of any kind.
-WINGS = ('mmea.caam', 'mmea.point_clouds')
+WINGS = ('mmea.caam', 'mmea.gan', 'mmea.point_clouds')
 
 MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap', *WINGS)
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets', *WINGS)
@@ -51,6 +55,11 @@ OPTIM_WRAPPERS = _child(
     'optim wrapper',
     MMENGINE_OPTIM_WRAPPERS,
     'mmea.engine.cpu_amp_optim_wrapper',
+)
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor',
+    MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    *WINGS,
 )
 WEIGHT_INITIALIZERS = _child(
     'weight initializer',

@@ -1,11 +1,14 @@
-"""Numbers recorded from the networks that attention stands in."""
+"""Recorded numbers of whole networks that attention goes into.
+
+``MMEA_HOST_ORACLE_DIR`` names the folder of the case files (default: the copy
+in tests/data); tests read them by ``tests.test_oracle.Case``.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 
-#: The folder of the case files; every file of a known case is one test.
 FOLDER = Path(
     os.environ.get(
         'MMEA_HOST_ORACLE_DIR', Path(__file__).parent / 'data' / 'oracle'
@@ -13,10 +16,13 @@ FOLDER = Path(
 )
 
 
-def host_cases(*prefixes: str) -> list:
-    """Paths of the cases whose names begin so, as parameters of a test."""
-    return [
+def host_cases(prefix: str) -> list:
+    """Every case file whose name begins so, as a parameter of a test.
+
+    One that says what is wrong stands for a folder without any.
+    """
+    found = [
         pytest.param(path, id=path.stem)
-        for path in sorted(FOLDER.glob('*.npz'))
-        if path.stem.startswith(prefixes)
+        for path in sorted(FOLDER.glob(f'{prefix}*.npz'))
     ]
+    return found or [pytest.param(FOLDER / f'{prefix}.npz', id='none')]

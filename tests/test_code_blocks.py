@@ -28,7 +28,13 @@ from mmengine.config import Config
 
 import mmea
 import mmea.cli
-from mmea.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
+from mmea.registry import (
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    WEIGHT_INITIALIZERS,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
@@ -126,6 +132,8 @@ def check_configs(value, place, seen=None):
             part = (
                 MODELS.get(name)
                 or HOOKS.get(name)
+                or DATASETS.get(name)
+                or METRICS.get(name)
                 or WEIGHT_INITIALIZERS.get(name)
             )
             assert part, f'{place}: {name} is not registered'

@@ -224,6 +224,7 @@ API = (
     'profiling',
     'caam',
     'point_clouds',
+    'gan',
 )
 
 

@@ -37,6 +37,7 @@ FLOORS = {
     'models': 4,
     'caam': 5,
     'point_clouds': 5,
+    'gan': 5,
     'swap': 5,
     'engine': 6,
     'datasets': 6,

@@ -15,6 +15,7 @@ __all__ = [
     'finish_elsa',
     'finish_elsa_swin',
     'finish_halonet',
+    'finish_sagan',
     'finish_timm_halo',
     'linear_to_conv',
     'reshape',
@@ -89,6 +90,20 @@ def finish_elsa(part: dict[str, Tensor]) -> dict[str, Tensor]:
         else value
         for name, value in linear_to_conv(part).items()
     }
+
+
+def finish_sagan(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn embeddings of classes into linear layers of one-hot labels."""
+    new = {}
+    for name, value in part.items():
+        if '_embedding.' in name:
+            name = name.replace('_embedding.', '.')
+            if name.endswith(('.0.u', '.0.v')):  # of the transposed matrix
+                name = name[:-1] + dict(u='v', v='u')[name[-1]]
+            elif value.dim() == 2:
+                value = value.t().contiguous()
+        new[name] = value
+    return new
 
 
 def finish_elsa_swin(part: dict[str, Tensor]) -> dict[str, Tensor]:

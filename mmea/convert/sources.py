@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import pct, rules, shapes
+from . import pct_rules, rules, sagan_rules, shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,23 +155,50 @@ SOURCES = {
         shapes.linear_to_conv,
     ),
     'pct_attention': Source(
-        pct.ATTENTION,
+        pct_rules.ATTENTION,
         "PCT's offset attention `SA_Layer`",
         '`OffsetAttention1d()`',
-        pct.finish,
+        pct_rules.finish,
     ),
     'pct_classifier': Source(
-        pct.CLASSIFIER,
+        pct_rules.CLASSIFIER,
         "PCT's classifier, and PCT_Pytorch's, which has two `num_convs` and "
         'no `position`',
         '`PointCloudClassifier` with a `PCT`',
-        pct.finish,
+        pct_rules.finish,
     ),
     'pct_part_segmentor': Source(
-        pct.SEGMENTOR,
+        pct_rules.SEGMENTOR,
         "PCT's `Point_Transformer_partseg`",
         '`PointPartSegmentor` with a `PCT`',
-        pct.finish,
+        pct_rules.finish,
+    ),
+    'sagan_attention': Source(
+        sagan_rules.ATTENTION,
+        "StudioGAN's `SelfAttention`",
+        '`SAGANAttention2d()`',
+    ),
+    'sagan_generator_block': Source(
+        sagan_rules.GENERATOR_BLOCK,
+        "a `GenBlock` of StudioGAN's `resnet`",
+        "a block of `SAGANGenerator`'s",
+        shapes.finish_sagan,
+    ),
+    'sagan_generator': Source(
+        sagan_rules.GENERATOR,
+        "StudioGAN's `Generator` of SAGAN",
+        '`SAGANGenerator`, of the same sizes',
+        shapes.finish_sagan,
+    ),
+    'sagan_discriminator_block': Source(
+        sagan_rules.DISCRIMINATOR_BLOCK,
+        "a `DiscBlock` of StudioGAN's `resnet`",
+        "a block of `SAGANDiscriminator`'s",
+    ),
+    'sagan_discriminator': Source(
+        sagan_rules.DISCRIMINATOR,
+        "StudioGAN's `Discriminator` of SAGAN",
+        '`SAGANDiscriminator`, of the same sizes',
     ),
     'resnet': Source(
         rules.RESNET,

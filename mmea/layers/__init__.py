@@ -15,6 +15,8 @@ from .linear_attention2d import LinearAttention2d
 from .multihead_external_attention import MultiheadExternalAttention
 from .non_local2d import NonLocal2d
 from .offset_attention1d import OffsetAttention1d
+from .sagan_attention2d import SAGANAttention2d
+from .sagan_external_attention2d import SAGANExternalAttention2d
 from .self_attention2d import SelfAttention2d
 from .stand_alone_attention2d import StandAloneAttention2d
 from .stand_alone_stem2d import StandAloneStem2d
@@ -34,6 +36,8 @@ __all__ = [
     'MultiheadExternalAttention',
     'NonLocal2d',
     'OffsetAttention1d',
+    'SAGANAttention2d',
+    'SAGANExternalAttention2d',
     'SelfAttention2d',
     'StandAloneAttention2d',
     'StandAloneStem2d',

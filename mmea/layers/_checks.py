@@ -169,7 +169,10 @@ def check_dtype(name: str, x: Tensor, module: nn.Module | None) -> None:
         module (nn.Module | None): What it meets. One that is not torch's own,
             or has hooks, may take what it likes, as long as it is floating.
     """
-    weight = getattr(module, 'weight', None)
+    weight = None
+    # A parametrised one is not asked for: a spectral norm would take a step.
+    if 'parametrizations' not in getattr(module, '_modules', ()):
+        weight = getattr(module, 'weight', None)
     if weight is not None and x.dtype == weight.dtype:
         return
     want = 'floating'

@@ -126,9 +126,9 @@ class NonLocal2d(AttentionBlock2d):
             query, key = self.query_proj(x), self.key_proj(x)
         value = self.value_proj(x)
         if self.sub_sample:
-            key, value = _max_pool(key, mask), _max_pool(value, mask)
+            key, value = self._pool(key, mask), self._pool(value, mask)
             if mask is not None:
-                mask = _max_pool(mask.to(x.dtype)) > 0
+                mask = self._pool(mask.to(x.dtype)) > 0
         if mask is not None:
             mask = mask.flatten(2)  # (B, 1, Nk)
         value = value.flatten(2)  # (B, C', Nk)
@@ -137,6 +137,9 @@ class NonLocal2d(AttentionBlock2d):
             value = value.masked_fill(~mask, 0)
         out = value @ attn.transpose(-2, -1)  # (B, C', N)
         return self.out_proj(out.unflatten(2, x.shape[2:]))
+
+    def _pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return max_pool(x, mask)
 
     def _weigh(
         self, query: Tensor, key: Tensor, mask: Tensor | None
@@ -170,15 +173,25 @@ class NonLocal2d(AttentionBlock2d):
         )
 
 
-def _max_pool(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """2 x 2, smaller on a smaller map; a window without valid pixels is 0."""
+def max_pool(
+    x: Tensor, mask: Tensor | None = None, *, ceil: bool = False
+) -> Tensor:
+    """2 x 2, smaller on a smaller map; a window without valid pixels is 0.
+
+    The last row or column of an odd size is left out or, with ``ceil``, a
+    window by itself.
+    """
     if mask is not None:
         x = x.masked_fill(~mask, -torch.inf)
     if is_traced():
         # Of maps of 2 x 2 and more. A tracer would take what max_pool2d()
         # checks of a size for a limit to it.
+        if ceil:  # one that completes the last window, or is in none
+            x = torch.cat([x, x[:, :, -1:]], 2)
+            x = torch.cat([x, x[..., -1:]], 3)
         x = torch.maximum(x[:, :, :-1:2], x[:, :, 1::2])
         x = torch.maximum(x[..., :-1:2], x[..., 1::2])
     else:
-        x = F.max_pool2d(x, [min(2, size) for size in x.shape[2:]])
+        size = [min(2, size) for size in x.shape[2:]]
+        x = F.max_pool2d(x, size, ceil_mode=ceil)
     return x if mask is None else x.masked_fill(x == -torch.inf, 0)

@@ -15,7 +15,6 @@ from mmea.layers import (
     SelfAttention2d,
     StandAloneAttention2d,
 )
-from mmea.layers.non_local2d import _max_pool
 from mmea.layers.stand_alone_attention2d import _sinusoids
 from mmea.ops import to_windows
 
@@ -54,9 +53,9 @@ def non_local(
         query, key = widen(layer.query_proj(x)), widen(layer.key_proj(x))
     valid = None if mask is None else mask.unsqueeze(1)
     if layer.sub_sample:
-        key = _max_pool(key, valid)
+        key = layer._pool(key, valid)
         if valid is not None:
-            valid = _max_pool(valid.to(x.dtype)) > 0
+            valid = layer._pool(valid.to(x.dtype)) > 0
     query = query[..., pixel[0], pixel[1], None]  # (B, C', 1)
     flat = None if valid is None else valid.flatten(2)
     reads = layer._weigh(query, key.flatten(2), flat)  # (B, 1, Nk)
@@ -66,11 +65,15 @@ def non_local(
     if not layer.sub_sample:
         return reads
     # A pooled key stands for the pixels that it was pooled of, each with an
-    # even part of its weight; the last row or column of an odd size is none's.
+    # even part of its weight; the last row or column of an odd size is a
+    # key's by itself, or none's.
     height, width = x.shape[2:]
-    scale = min(2, height), min(2, width)
-    for dim, factor in zip((2, 3), scale):
+    for dim, size in zip((2, 3), (height, width)):
+        factor = min(2, size)
         reads = reads.repeat_interleave(factor, dim) / factor
+        if reads.shape[dim] > size:
+            reads = reads.narrow(dim, 0, size)
+            reads.select(dim, size - 1).mul_(factor)
     return F.pad(reads, (0, width - reads.shape[3],
                          0, height - reads.shape[2]))  # fmt: skip
 

@@ -38,6 +38,8 @@ __all__ = [
     'MultiheadExternalAttention',
     'NonLocal2d',
     'OffsetAttention1d',
+    'SAGANAttention2d',
+    'SAGANExternalAttention2d',
     'SelfAttention2d',
     'StandAloneAttention2d',
     'StandAloneStem2d',
@@ -95,6 +97,8 @@ CBAMGate2d = _register(layers.CBAMGate2d)
 ELSA2d = _register(layers.ELSA2d)
 HaloAttention2d = _register(layers.HaloAttention2d)
 LinearAttention2d = _register(layers.LinearAttention2d)
+SAGANAttention2d = _register(layers.SAGANAttention2d)
+SAGANExternalAttention2d = _register(layers.SAGANExternalAttention2d)
 SelfAttention2d = _register(layers.SelfAttention2d)
 StandAloneAttention2d = _register(layers.StandAloneAttention2d)
 StandAloneStem2d = _register(layers.StandAloneStem2d)

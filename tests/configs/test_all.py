@@ -39,17 +39,21 @@ FAMILIES = [
     'nwpu',
     'pct',
     'retinanet',
+    'sagan',
     'stand_alone',
 ]
-# Small enough as they are, or on points: these have no demo.
-WITHOUT_DEMO = ('bccd/', 'camvid/', 'ccp/', 'nwpu/', 'pct/')
+# Small enough as they are, or of images alone, or on points: these have no
+# demo.
+WITHOUT_DEMO = ('bccd/', 'camvid/', 'ccp/', 'nwpu/', 'pct/', 'sagan/')
 # What their leaves with an option `attention` start with.
 SYSTEMS = {
+    'eagan_': 'SAGANExternalAttention2d',
     'ea_': 'ExternalAttention2d',
     'ea-head_': 'ExternalAttention2d',
     'ea-neck': 'ExternalAttention2d',
     'eanet_': 'ExternalAttention2d',
     'nl_': 'NonLocal2d',
+    'sagan_': 'SAGANAttention2d',
     'stand-alone_': 'StandAloneAttention2d',
 }
 # By scope: the hooks and the metric of a demo.
@@ -101,7 +105,9 @@ def test_attention_takes_any_system(args):
     assert '_delete_' not in cfg.pretty_text
     found = list(attentions(cfg.model.to_dict()))
     leaf = args[0].rpartition('/')[2]
-    assert len(found) == leaf.startswith(tuple(SYSTEMS))
+    # One, but in both networks of a GAN.
+    number = 2 if leaf.startswith(('eagan_', 'sagan_')) else 1
+    assert len(found) == number * leaf.startswith(tuple(SYSTEMS))
     kind = next((k for s, k in SYSTEMS.items() if leaf.startswith(s)), '')
     for attention in found:
         assert attention['type'] == f'mmea.{kind}'

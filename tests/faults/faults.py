@@ -1439,4 +1439,40 @@ FAULTS = [
         'for i in (2,)',
         'tests/point_clouds/test_datasets.py',
     ),
+    Fault(
+        'attention-without-its-gate',
+        'mmea.layers.sagan_attention2d.SAGANAttention2d.attend',
+        'self.gate(super().attend(x, mask))',
+        'super().attend(x, mask)',
+        'tests/layers/test_sagan_attention2d.py::TestSAGANAttention2d::'
+        'test_equals_the_formula',
+    ),
+    Fault(
+        'check-takes-a-step-of-spectral-norm',
+        'mmea.layers._checks.check_dtype',
+        "if 'parametrizations' not in getattr(module, '_modules', ()):",
+        'if True:',
+        'tests/gan/test_spectral_norm.py::test_one_forward_is_one_step',
+    ),
+    Fault(
+        'shortcut-sees-the-input',
+        'mmea.gan.blocks.DiscriminatorBlock.forward',
+        'short = x if self.norm else h',
+        'short = x',
+        'tests/gan/test_oracle.py',
+    ),
+    Fault(
+        'discriminator-learns-from-the-generators-step',
+        'mmea.gan.gan.GAN._train_generator',
+        'with _frozen(self.discriminator):',
+        'with torch.enable_grad():',
+        'tests/gan/test_gan.py::test_equals_a_plain_loop',
+    ),
+    Fault(
+        'root-of-a-covariance-left-out',
+        'mmea.gan.frechet_distance._root',
+        'values.clamp(min=0).sqrt()',
+        'values.clamp(min=0)',
+        'tests/gan/test_frechet_distance.py',
+    ),
 ]

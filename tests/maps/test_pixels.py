@@ -12,6 +12,7 @@ from mmea.layers import (
     HaloAttention2d,
     LinearAttention2d,
     NonLocal2d,
+    SAGANAttention2d,
     SelfAttention2d,
     StandAloneAttention2d,
 )
@@ -90,6 +91,20 @@ def test_a_pooled_key_is_masked():
     assert not seen.reads[..., 6].any()  # none's
     total = seen.reads.sum((1, 2, 3))
     torch.testing.assert_close(total, torch.ones(2, dtype=torch.float64))
+
+
+def test_a_pooled_key_at_an_odd_end():
+    """Which SAGAN's attention reads: all weight is on the map."""
+    layer = random(SAGANAttention2d(6))
+    nn.init.dirac_(layer.value_proj.weight)
+    x = make_input(1, 6, 5, 7)
+    (seen,) = attention_maps(layer, x, pixel=(4, 6))['']
+    pooled = nn.functional.max_pool2d(layer.value_proj(x), 2, ceil_mode=True)
+    value = pooled.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    got = torch.einsum('bhyx,bdyx->bd', seen.reads, value[..., :5, :7])
+    want = layer.attend(x)[..., 4, 6]
+    out = layer.gate.sigma * layer.out_proj(got[..., None, None])
+    torch.testing.assert_close(out[..., 0, 0], want, rtol=1e-5, atol=1e-5)
 
 
 def test_stride_and_channelwise():

@@ -1,0 +1,16 @@
+# SAGAN for images of 32 pixels, as StudioGAN has it.
+model = dict(
+    type='mmea.GAN',
+    generator=dict(
+        type='mmea.SAGANGenerator',
+        img_size=32,
+        num_classes=10,
+        attention=dict(type='mmea.SAGANAttention2d'),
+    ),
+    discriminator=dict(
+        type='mmea.SAGANDiscriminator',
+        img_size=32,
+        num_classes=10,
+        attention=dict(type='mmea.SAGANAttention2d'),
+    ),
+)

@@ -1,0 +1,30 @@
+"""GANs with attention: SAGAN, and EAGAN, its external-attention form.
+
+A wing: what it registers is named ``mmea.X`` as all else, and README.md tells
+what is where. Its attention layers are members of the family and live with
+them, in :mod:`mmea.layers`.
+
+Source: arXiv:1805.08318, arXiv:2105.02358.
+"""
+
+from .discriminator import SAGANDiscriminator
+from .frechet_distance import FrechetDistance, frechet_distance
+from .gan import GAN, draw_noise
+from .generator import SAGANGenerator
+from .image_folders import CIFAR10, ClassFolders
+from .optim_wrappers import GANOptimWrapperConstructor
+from .spectral_norm import SpectralNorm, add_spectral_norm
+
+__all__ = [
+    'CIFAR10',
+    'ClassFolders',
+    'FrechetDistance',
+    'GAN',
+    'GANOptimWrapperConstructor',
+    'SAGANDiscriminator',
+    'SAGANGenerator',
+    'SpectralNorm',
+    'add_spectral_norm',
+    'draw_noise',
+    'frechet_distance',
+]
