@@ -1,6 +1,5 @@
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .images import Images, input_channels

@@ -187,8 +187,9 @@ def init_orthogonal(model: nn.Module) -> None:
     for module in model.children():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
             nn.init.orthogonal_(module.weight)
-            if getattr(module, 'bias', None) is not None:
-                nn.init.zeros_(module.bias)
+            bias = getattr(module, 'bias', None)
+            if bias is not None:
+                nn.init.zeros_(bias)
         elif not hasattr(module, 'init_weights'):
             init_orthogonal(module)
 

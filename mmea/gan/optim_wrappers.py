@@ -40,10 +40,10 @@ class GANOptimWrapperConstructor:
                 )
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        model = model.module if is_model_wrapper(model) else model
+        inner: Any = model.module if is_model_wrapper(model) else model
         wrappers: dict[str, Any] = {
             name: build_optim_wrapper(
-                getattr(model, name), {**self.shared, **cfg}
+                getattr(inner, name), {**self.shared, **cfg}
             )
             for name, cfg in self.own.items()
         }

@@ -97,8 +97,8 @@ class CloudSet(BaseDataset):
         )
         if item.get('gt_parts') is not None:
             sample.gt_parts = torch.from_numpy(item['gt_parts']).long()
-        points = torch.from_numpy(np.ascontiguousarray(item['points']))
-        return dict(inputs=points, data_samples=sample)
+        cloud = np.ascontiguousarray(item['points'])
+        return dict(inputs=torch.from_numpy(cloud), data_samples=sample)
 
     def require(self, found: list[dict], layouts: str) -> list[dict]:
         """Return what was found, or say where was looked."""

@@ -84,7 +84,7 @@ class PointCloudDataPreprocessor(BaseDataPreprocessor):
         Returns:
             dict: ``inputs``, (B, C, N), and ``data_samples``, new ones.
         """
-        data = self.cast_data(data)  # type: ignore[assignment]
+        data = self.cast_data(data)
         clouds, samples = data['inputs'], data.get('data_samples')
         _check(clouds, samples)
         points = torch.stack(list(clouds))  # (B, N, C)
