@@ -13,9 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get('MMEA_DATA', ROOT.parent / 'shared' / 'data'))
 #: Model: config of its training, whose data lie in the folder of its name.
 MODELS = {
-    'ea-fpn_mobilenet-v2_ccp': (
-        'ccp/ea_fpn_mobilenet-v2_1xb4_ccp-320x240.py'
-    ),
+    'ea-fpn_mobilenet-v2_ccp': ('ccp/ea_fpn_mobilenet-v2_1xb4_ccp-320x240.py'),
     'ea-retinanet_mobilenet-v2_bccd': (
         'bccd/ea_retinanet_mobilenet-v2_fpn_1xb4_bccd-320x240.py'
     ),
