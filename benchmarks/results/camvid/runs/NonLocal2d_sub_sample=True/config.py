@@ -164,7 +164,7 @@ dataset = dict(
     type='BaseSegDataset')
 dataset_type = 'BaseSegDataset'
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=200, type='CheckpointHook'),
+    checkpoint=dict(by_epoch=False, interval=400, type='CheckpointHook'),
     logger=dict(interval=50, log_metric_by_epoch=False, type='LoggerHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
@@ -180,7 +180,7 @@ interval = 325
 load_from = None
 log_level = 'INFO'
 log_processor = dict(by_epoch=False)
-max_iters = 400
+max_iters = 800
 metainfo = dict(
     classes=(
         'sky',
@@ -341,7 +341,7 @@ param_scheduler = [
     dict(
         begin=50,
         by_epoch=False,
-        end=400,
+        end=800,
         eta_min=0.0,
         power=0.9,
         type='PolyLR'),
@@ -446,7 +446,7 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_cfg = dict(max_iters=400, type='IterBasedTrainLoop', val_interval=400)
+train_cfg = dict(max_iters=800, type='IterBasedTrainLoop', val_interval=800)
 train_dataloader = dict(
     batch_size=4,
     dataset=dict(
