@@ -54,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(
             f'one work dir or two make a page, got {len(args.work_dirs)}'
         )
+    if args.out and args.out.suffix.lower() not in ('.html', '.htm'):
+        raise UserError(f'--out {args.out} must be a .html file')
     if args.num < 1:
         raise UserError(f'--num must be positive, got {args.num}')
     first, *others = args.work_dirs

@@ -158,6 +158,12 @@ def read_run(work_dir: Path, name: str) -> Run:
     """
     log = read_log(work_dir)
     notes = list(log.notes)
+    bad = [row['step'] for row in log.train if _is_bad(row.get('loss'))]
+    if bad:
+        notes.append(
+            f'{work_dir}: the loss is not finite at iteration {bad[0]}'
+            + (f', and at {len(bad) - 1} more of the log' if bad[1:] else '')
+        )
     written = work_dir / log.starts[-1].name / 'vis_data' / 'config.py'
     # That of the start itself is called config.py, whatever its name was.
     paths = [*sorted(work_dir.glob('*.py')), written]
@@ -193,3 +199,7 @@ def _environment(log: Log, meta: dict) -> dict[str, str]:
         if key.endswith('version') or key in ('seed', 'time'):
             found[f'{key} (checkpoint)'] = str(value)
     return found
+
+
+def _is_bad(loss: object) -> bool:
+    return isinstance(loss, float) and not math.isfinite(loss)

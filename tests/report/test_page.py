@@ -91,6 +91,15 @@ def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
     assert read_run(tmp_path / 'x', 'x').length.startswith('20 iterations')
 
 
+def test_a_loss_that_is_not_finite(tmp_path):
+    rows = [loss(1, 1.0), loss(2, float('nan')), loss(3, float('inf'))]
+    write_log(tmp_path / 'x', '20260101_000000', rows)
+    (note,) = [
+        n for n in read_run(tmp_path / 'x', 'x').notes if 'the loss' in n
+    ]
+    assert note.endswith('not finite at iteration 2, and at 1 more of the log')
+
+
 def test_background_is_left_as_it_is():
     """Black over three quarters of a photograph hides it."""
     from mmseg.structures import SegDataSample
@@ -148,6 +157,8 @@ def test_log_alone(tmp_path, run, capsys):
         (['data'], 'error: data is no work dir of a training'),
         (['work', 'two', 'work'], 'error: one work dir or two'),
         (['work', '--num', '0'], 'error: --num must be positive'),
+        (['work', '--out', 'work/iter_4.pth'],
+         'error: --out work/iter_4.pth must be a .html file'),
         (['work', '--base', 'nothing'], 'error: no config file nothing'),
         (['work', '--no-gallery', '--out', 'tiny.py/a.html'],
          'error: cannot write the page tiny.py/a.html'),
