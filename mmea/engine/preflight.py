@@ -148,7 +148,9 @@ def _check_optimizer(cfg: Config) -> None:
 
 def _check_swap(cfg: Config) -> None:
     """Swap the attention once before the data is read, which may take long."""
-    if (cfg.get('model') or {}).get('type') != 'mmea.SwapAttention':
+    model = cfg.get('model')
+    swapped = isinstance(model, dict) and model.get('type')
+    if swapped != 'mmea.SwapAttention':
         return
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with in_one_line(f'cannot build what {cfg.filename} describes'):
