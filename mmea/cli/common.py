@@ -156,6 +156,16 @@ def hide_known_warnings(verbose: bool = False) -> None:
         hide_noise()
 
 
+def left_out(broken: list[str], number: int) -> UserError:
+    """Say which of the inputs could not be used; of several, a line each."""
+    text = f'{len(broken)} of {number} files are left out'
+    if not broken[1:]:
+        return UserError(f'{text}: {broken[0]}')
+    for line in broken:
+        print(f'left out: {line}', file=sys.stderr)
+    return UserError(f'{text}, see above')
+
+
 def load_config(args: argparse.Namespace) -> 'Config':
     """Load the config that the arguments of :func:`make_parser` name."""
     from mmea.engine.config import load_config as load

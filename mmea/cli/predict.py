@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmea.cli.common import command, hide_known_warnings
+from mmea.cli.common import command, hide_known_warnings, left_out
 from mmea.errors import UserError
 
 __all__ = ['main']
@@ -97,10 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'cannot write to --out {args.out}: {error}') from None
     print(f'Results: {args.out}')
     if broken:
-        raise UserError(
-            f'{len(broken)} of {len(inputs)} files are left out: '
-            f'{"; ".join(broken)}'
-        )
+        raise left_out(broken, len(inputs))
 
 
 def _find(name: str, classes: tuple[str, ...]) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmea.cli.common import command, hide_known_warnings
+from mmea.cli.common import command, hide_known_warnings, left_out
 from mmea.cli.predict import CHECKPOINTS
 from mmea.errors import UserError
 
@@ -102,9 +102,7 @@ def main(argv: list[str] | None = None) -> None:
             num_slots=args.slots,
             layers=args.layers,
         )
-    print(f'Results: {args.out}')
+    if len(broken) < len(inputs) or args.data:
+        print(f'Results: {args.out}')
     if broken:
-        shown = '; '.join(broken[:3]) + ('; ...' if len(broken) > 3 else '')
-        raise UserError(
-            f'{len(broken)} of {len(inputs)} files are left out: {shown}'
-        )
+        raise left_out(broken, len(inputs))

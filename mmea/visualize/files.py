@@ -89,7 +89,8 @@ def draw_files(
                 if maps.attention is not None:
                     where = source.name.as_posix(), name, call
                     rows += [(*where, *row) for row in _slot_rows(maps)]
-    write_csv(out / 'slots.csv', COLUMNS, rows)
+    if len(broken) < len(inputs):
+        write_csv(out / 'slots.csv', COLUMNS, rows)
     tell(left_out)
     return broken
 

@@ -53,6 +53,17 @@ def test_folder(predict, capsys):
     assert 'share of all pixels' in capsys.readouterr().out
 
 
+def test_broken_files_have_a_line_each(predict, capsys):
+    for name in ('x', 'y'):
+        Path(f'{name}.jpg').write_bytes(b'no picture')
+    with pytest.raises(SystemExit) as end:
+        predict('x.jpg', 'photos', 'y.jpg', '--out', 'out')
+    assert end.value.args == ('error: 2 of 5 files are left out, see above',)
+    lines = capsys.readouterr().err.splitlines()[-2:]
+    for name, line in zip('xy', lines):
+        assert line.startswith(f'left out: cannot decode the image {name}.jpg')
+
+
 def test_broken_files_stop_nothing(predict):
     Path('photos/aa.jpg').write_bytes(b'no picture')
     with pytest.raises(SystemExit) as end:

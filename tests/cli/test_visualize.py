@@ -37,6 +37,10 @@ def test_photographs_and_data(visualize, capsys):
                   '--device', 'cpu')  # fmt: skip
     assert '1 of 2 files are left out: cannot decode' in str(end.value)
     assert 'Taking the best checkpoint' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='1 of 1 files are left out'):
+        visualize('b.jpg', '--out', 'nothing', '--device', 'cpu')
+    assert 'Results' not in capsys.readouterr().out
+    assert not list(Path('nothing').iterdir())
     page = np.array(Image.open(f'out/a/{LAYER}.png').convert('RGB'))
     assert page.shape[1] == 1200
     assert page.std() > 20  # there is something on it
