@@ -127,6 +127,8 @@ config = get_config
 def _suggest(path: str, names: list[str]) -> str:
     from difflib import get_close_matches
 
+    if not path.startswith('_base_'):  # of no use by itself
+        names = [n for n in names if not n.startswith('_base_')]
     # Compare the file name alone too: the folder is what people forget.
     by_leaf = {n.rsplit('/', 1)[-1]: n for n in names}
     leaves = get_close_matches(path.rsplit('/', 1)[-1], by_leaf, 3)
