@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 DOCS = .venv-docs/bin
 export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test test-slow test-faults faults test-install benchmark env docs lint format wheel clean distclean
+.PHONY: help demo test test-slow test-faults faults test-install benchmark env docs lint format wheel release clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,10 @@ format:  ## fix what ruff complains about, where that can be automatic
 wheel:  ## build sdist and wheel into dist/
 	@bash tools/setup_env.sh tools
 	$(VENV)/bin/python -m build --no-isolation
+
+release:  ## build, check and try a release in dist/; tags and uploads nothing
+	@bash tools/setup_env.sh tools
+	@bash tools/release.sh $(VENV)/bin/python $(ARGS)
 
 clean:  ## remove what builds and tests left (environments and compiled ops stay)
 	rm -rf build dist site mmea.egg-info .pytest_cache .ruff_cache .hypothesis

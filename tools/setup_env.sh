@@ -2,7 +2,7 @@
 # Set up what a make target needs: tools/setup_env.sh LEVEL
 #
 #   docs   what builds the site, in .venv-docs
-#   tools  ruff and build, for `make lint` and `make wheel`
+#   tools  ruff, build and twine, for `make lint`, `wheel` and `release`
 #   demo   torch, the stack and mmea itself
 #   test   the test tools too
 #
@@ -220,7 +220,7 @@ if [[ $level == docs ]]; then
   # The extra's packages without mmea, which would bring torch.
   pip install -r <(sed -n '/^docs =/,/^$/s/^ \+//p' setup.cfg)
 elif [[ $level == tools ]]; then
-  pip install build wheel "$setuptools" "$(grep -oE 'ruff==[0-9.]+' setup.cfg)"
+  pip install build twine wheel "$setuptools" "$(grep -oE 'ruff==[0-9.]+' setup.cfg)"
 elif [[ $ops == compiled ]]; then
   # The ops' build needs torch.
   pip install "${torch[@]}" "$setuptools" wheel

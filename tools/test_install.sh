@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
 # Install the wheel as a newcomer would, and train a demo for a few steps:
-#   tools/test_install.sh PYTHON [EXTRA ...]
-# PYTHON has the package build. Each extra gets an empty environment in a
+#   tools/test_install.sh PYTHON [WHEEL] [EXTRA ...]
+# PYTHON has the package build, for when no wheel is given. Each extra gets an empty environment in a
 # folder without a checkout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=$(realpath -s "$1")
 shift
+wheel=
+if [[ ${1:-} == *.whl ]]; then
+  wheel=$(realpath "$1")
+  shift
+fi
 extras=("$@")
 (($#)) || extras=(onedl-det onedl openmmlab-lite)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-"$python" -m build --no-isolation --wheel --outdir "$scratch" . >"$scratch/log" ||
-  { cat "$scratch/log"; exit 1; }
-wheel=$(echo "$scratch"/mmea-*.whl)
+if [[ ! $wheel ]]; then
+  "$python" -m build --no-isolation --wheel --outdir "$scratch" . >"$scratch/log" ||
+    { cat "$scratch/log"; exit 1; }
+  wheel=$(echo "$scratch"/mmea-*.whl)
+fi
 
 short=(demo_scenes.num_train=8 demo_scenes.num_val=3)
 for extra in "${extras[@]}"; do
