@@ -250,7 +250,7 @@ def run_as_main(run, name, *args):
 
 
 def check_module(name, *args):
-    assert name.startswith(('mmea', 'benchmarks', 'tests')), name
+    assert name.startswith(('mmea', 'benchmarks', 'examples', 'tests')), name
     parse_only(run_as_main, runpy.run_module, name, *args)
 
 
