@@ -152,6 +152,7 @@ KINDS = {
     },
     L.HaloAttention2d: {'masked': NORM, 'not masked': TIMM, 'stride': STRIDE},
     L.ELSA2d: {'addend': NORM, 'factor': dict(lam=1)},
+    L.OutlookAttention2d: {'3 x 3': NORM, '5 x 5': dict(kernel_size=5)},
     L.CATT2d: {
         'two paths': WORDS,
         'shared': dict(WORDS, shared=True),

@@ -69,6 +69,8 @@ ELSA = {
     'post_proj.': 'out_proj.',
 }
 
+OUTLOOK = {'v.': 'value_proj.', 'attn.': 'attn_proj.', 'proj.': 'out_proj.'}
+
 # A transformer layer beside its attention.
 NORMS_AND_MLP = {
     'norm1.': 'norm1.',

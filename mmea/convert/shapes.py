@@ -18,6 +18,7 @@ __all__ = [
     'finish_sagan',
     'finish_timm_halo',
     'linear_to_conv',
+    'linears_to_convs',
     'reshape',
 ]
 
@@ -51,9 +52,14 @@ def linear_to_conv(
     }
 
 
+def linears_to_convs(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Make every projection of an attention a 1x1 convolution."""
+    return linear_to_conv(part, '_proj.weight')
+
+
 def finish_halonet(part: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take apart all keys, then all values, in one layer."""
-    part = linear_to_conv(part, '_proj.weight')
+    part = linears_to_convs(part)
     if 'kv_proj.weight' in part:
         key, value = part.pop('kv_proj.weight').unflatten(0, (2, -1))
         part |= {'key_proj.weight': key, 'value_proj.weight': value}

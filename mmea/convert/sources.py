@@ -97,6 +97,12 @@ SOURCES = {
         '`LinearClsHead`',
         shapes.finish_elsa_swin,
     ),
+    'outlook_attention': Source(
+        rules.OUTLOOK,
+        "the authors' and timm's `OutlookAttention`",
+        '`OutlookAttention2d(residual=False)`, other arguments as there',
+        shapes.linears_to_convs,
+    ),
     'eamlp_attention': Source(
         rules.MULTIHEAD,
         "the attention of EAMLP's blocks",

@@ -15,6 +15,7 @@ from .linear_attention2d import LinearAttention2d
 from .multihead_external_attention import MultiheadExternalAttention
 from .non_local2d import NonLocal2d
 from .offset_attention1d import OffsetAttention1d
+from .outlook_attention2d import OutlookAttention2d
 from .sagan_attention2d import SAGANAttention2d
 from .sagan_external_attention2d import SAGANExternalAttention2d
 from .self_attention2d import SelfAttention2d
@@ -36,6 +37,7 @@ __all__ = [
     'MultiheadExternalAttention',
     'NonLocal2d',
     'OffsetAttention1d',
+    'OutlookAttention2d',
     'SAGANAttention2d',
     'SAGANExternalAttention2d',
     'SelfAttention2d',

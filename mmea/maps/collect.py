@@ -22,6 +22,7 @@ _READS: dict[type, Callable[..., Tensor]] = {
     layers.HaloAttention2d: pixels.halo,
     layers.LinearAttention2d: pixels.linear,
     layers.NonLocal2d: pixels.non_local,
+    layers.OutlookAttention2d: pixels.outlook,
     layers.SelfAttention2d: pixels.self_attention,
     layers.StandAloneAttention2d: pixels.stand_alone,
 }

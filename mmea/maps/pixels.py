@@ -3,6 +3,8 @@
 Each function gives the weights of the chosen pixel, (B, heads, H, W).
 """
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +14,7 @@ from mmea.layers import (
     HaloAttention2d,
     LinearAttention2d,
     NonLocal2d,
+    OutlookAttention2d,
     SelfAttention2d,
     StandAloneAttention2d,
 )
@@ -20,8 +23,8 @@ from mmea.ops import to_windows
 
 from .widen import heads_of, masked_softmax, widen
 
-__all__ = ['elsa', 'halo', 'linear', 'non_local', 'self_attention',
-           'stand_alone']  # fmt: skip
+__all__ = ['elsa', 'halo', 'linear', 'non_local', 'outlook',
+           'self_attention', 'stand_alone']  # fmt: skip
 
 Pixel = tuple[int, int]
 
@@ -172,6 +175,31 @@ def elsa(
     return _onto_map(
         window.unflatten(2, (size, size)), _corner(pixel, size), x
     )
+
+
+def outlook(
+    layer: OutlookAttention2d, x: Tensor, mask: Tensor | None, pixel: Pixel
+) -> Tensor:
+    """Sum the windows that the pixel is in, each with a weight of 1."""
+    size, step = layer.kernel_size, layer.window_stride
+    attn = layer._weigh(x, mask)  # (B, h, nH, nW, K^2, K^2)
+    # (Index of a window, place of the pixel in it), of rows and of columns.
+    rows, columns = (
+        [
+            (i, inside)
+            for i in range(number)
+            if 0 <= (inside := place - i * step + size // 2) < size
+        ]
+        for place, number in zip(pixel, attn.shape[2:4])
+    )
+    reads = attn.new_zeros(*attn.shape[:2], *x.shape[2:])
+    for (i, row), (j, column) in product(rows, columns):
+        window = attn[:, :, i, j, row * size + column]
+        if mask is not None:
+            window = window * mask[:, None, i * step, j * step, None]
+        corner = pixel[0] - row, pixel[1] - column
+        reads += _onto_map(window.unflatten(2, (size, size)), corner, x)
+    return reads
 
 
 def _corner(pixel: Pixel, size: int) -> Pixel:

@@ -38,6 +38,7 @@ __all__ = [
     'MultiheadExternalAttention',
     'NonLocal2d',
     'OffsetAttention1d',
+    'OutlookAttention2d',
     'SAGANAttention2d',
     'SAGANExternalAttention2d',
     'SelfAttention2d',
@@ -97,6 +98,7 @@ CBAMGate2d = _register(layers.CBAMGate2d)
 ELSA2d = _register(layers.ELSA2d)
 HaloAttention2d = _register(layers.HaloAttention2d)
 LinearAttention2d = _register(layers.LinearAttention2d)
+OutlookAttention2d = _register(layers.OutlookAttention2d)
 SAGANAttention2d = _register(layers.SAGANAttention2d)
 SAGANExternalAttention2d = _register(layers.SAGANExternalAttention2d)
 SelfAttention2d = _register(layers.SelfAttention2d)

@@ -354,6 +354,22 @@ FAULTS = [
         'tests/layers/test_elsa2d.py::TestELSA2d::test_equals_the_loop',
     ),
     Fault(
+        'windows-around-padding',
+        'mmea.layers.outlook_attention2d.OutlookAttention2d.attend',
+        'out = out * centres',
+        'pass',
+        'tests/layers/test_outlook_attention2d.py::TestOutlookAttention2d::'
+        'test_every_window_masked_equals_cropped',
+    ),
+    Fault(
+        'readers-and-read-confused',
+        'mmea.layers.outlook_attention2d.OutlookAttention2d.attend',
+        'turn(attn)',
+        'attn',
+        'tests/layers/test_outlook_attention2d.py::TestOutlookAttention2d::'
+        'test_equals_the_loop',
+    ),
+    Fault(
         'bias-reaches-the-padding',
         'mmea.layers.halo_attention2d.HaloAttention2d.attend',
         'key, value = key * mask, value * mask',

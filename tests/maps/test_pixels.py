@@ -12,6 +12,7 @@ from mmea.layers import (
     HaloAttention2d,
     LinearAttention2d,
     NonLocal2d,
+    OutlookAttention2d,
     SAGANAttention2d,
     SelfAttention2d,
     StandAloneAttention2d,
@@ -38,6 +39,8 @@ LAYERS = [
     (StandAloneAttention2d, dict(kernel_size=5, position='absolute')),
     (StandAloneAttention2d, dict(kernel_size=3, share_tables=True)),
     (ELSA2d, dict(kernel_size=3, num_heads=2, gamma=0)),
+    (OutlookAttention2d, dict(num_heads=2)),
+    (OutlookAttention2d, dict(kernel_size=5, window_stride=3)),
     (EfficientAttention2d, dict(num_heads=2)),
     (LinearAttention2d, dict(reduction=1)),
 ]

@@ -210,6 +210,7 @@ class TestSignatures:
         dict(type='mmea.StandAloneAttention2d'),
         dict(type='mmea.HaloAttention2d'),
         dict(type='mmea.ELSA2d'),
+        dict(type='mmea.OutlookAttention2d'),
         dict(type='mmea.CBAMGate2d', norm_cfg=dict(type='GN', num_groups=2)),
     ],
     ids=lambda target: target['type'],
