@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import pct_rules, rules, sagan_rules, shapes
+from . import pct_rules, rules, sagan_rules, shapes, volo_rules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +102,13 @@ SOURCES = {
         "the authors' and timm's `OutlookAttention`",
         '`OutlookAttention2d(residual=False)`, other arguments as there',
         shapes.linears_to_convs,
+    ),
+    'volo': Source(
+        volo_rules.CLASSIFIER,
+        "the authors' and timm's VOLO, such as `volo_d1_224`",
+        "mmpretrain's `ImageClassifier` with a `VOLO(out_type='raw')` and a "
+        '`VOLOHead`, of the same `img_size`',
+        volo_rules.finish,
     ),
     'eamlp_attention': Source(
         rules.MULTIHEAD,

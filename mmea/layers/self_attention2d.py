@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmea.ops import dot_product_attention
 
-from ._checks import check_multiple, check_positive
+from ._checks import check_flags, check_multiple, check_positive
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['SelfAttention2d']
@@ -24,6 +24,7 @@ class SelfAttention2d(AttentionBlock2d):
         num_heads (int): Heads; a divisor of ``channels``. Default: 1.
         channels (int | None): Width of queries, keys and values, all heads
             together. Default: None, as ``in_channels``.
+        qkv_bias (bool): Default: True.
         norm_layer, act_layer, residual, zero_init, with_cp: See
             :class:`AttentionBlock2d`.
 
@@ -57,6 +58,7 @@ class SelfAttention2d(AttentionBlock2d):
         *,
         num_heads: int = 1,
         channels: int | None = None,
+        qkv_bias: bool = True,
         norm_layer: Callable[[int], nn.Module] | None = None,
         act_layer: Callable[[], nn.Module] | None = None,
         residual: bool = True,
@@ -74,10 +76,11 @@ class SelfAttention2d(AttentionBlock2d):
         channels = in_channels if channels is None else channels
         check_positive(num_heads=num_heads, channels=channels)
         check_multiple(dict(num_heads=num_heads), channels=channels)
+        check_flags(qkv_bias=qkv_bias)
         self.num_heads = num_heads
         # One convolution: the input is read once, and one copy gives all
         # three the layout that the fused kernels need.
-        self.qkv_proj = nn.Conv2d(in_channels, 3 * channels, 1)
+        self.qkv_proj = nn.Conv2d(in_channels, 3 * channels, 1, bias=qkv_bias)
         # A norm brings its own bias.
         self.out_proj = nn.Conv2d(
             channels, in_channels, 1, bias=norm_layer is None

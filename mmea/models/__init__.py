@@ -4,12 +4,14 @@ from mmea.registry import MODELS, register_missing
 
 from .backbones import (
     EAMLP,
+    VOLO,
     ELSASwin,
     HaloNet,
     LocalAttentionResNet,
     StageAttentionResNet,
 )
 from .build_attention import build_attention
+from .cls_heads import VOLOHead
 from .necks import EANeck, SimpleFeaturePyramid
 from .registered_layers import (
     CaaMAttention,
@@ -88,5 +90,7 @@ __all__ = [
     'StageAttentionResNet',
     'StandAloneAttention2d',
     'StandAloneStem2d',
+    'VOLO',
+    'VOLOHead',
     'build_attention',
 ]

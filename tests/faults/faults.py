@@ -573,6 +573,14 @@ FAULTS = [
         'tests/models/backbones/test_elsa_swin.py',
     ),
     Fault(
+        'stochastic-depth-in-the-first-stage',
+        'mmea.models.backbones.volo.VOLO.__init__',
+        '_block(*early, attention)',
+        '_block(*early, attention, rate)',
+        'tests/models/backbones/test_volo.py::'
+        'test_stochastic_depth_leaves_out_the_first_stage',
+    ),
+    Fault(
         'block-frozen-with-its-stage',
         'mmea.models.backbones.stage_attention_resnet.StageAttentionResNet.train',
         'param.requires_grad = flag',

@@ -69,6 +69,18 @@ class TestSelfAttention2d(LayerTester):
         assert sum(p.numel() for p in layer.parameters()) == 1_050_624
         assert self.make(norm_layer=nn.BatchNorm2d).out_proj.bias is None
 
+    def test_without_biases_of_queries_keys_and_values(self):
+        layer, bare = self.make_random(), self.make(qkv_bias=False)
+        with torch.no_grad():
+            layer.qkv_proj.bias.zero_()
+        state = layer.state_dict()
+        del state['qkv_proj.bias']
+        bare.load_state_dict(state)
+        x = self.input()
+        torch.testing.assert_close(bare(x), layer(x))
+        with pytest.raises(ValueError, match='qkv_bias=0'):
+            self.make(qkv_bias=0)
+
     def test_tokens_are_a_set(self):
         """Permuting the pixels permutes the output."""
         layer, x = self.make_random(), self.input(1, 1, 12)

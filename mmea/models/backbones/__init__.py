@@ -3,6 +3,7 @@ from .elsa_swin import ELSASwin
 from .halonet import HaloNet
 from .local_attention_resnet import LocalAttentionResNet
 from .stage_attention_resnet import StageAttentionResNet
+from .volo import VOLO
 
 __all__ = [
     'EAMLP',
@@ -10,4 +11,5 @@ __all__ = [
     'HaloNet',
     'LocalAttentionResNet',
     'StageAttentionResNet',
+    'VOLO',
 ]
