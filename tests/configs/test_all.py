@@ -41,6 +41,7 @@ FAMILIES = [
     'retinanet',
     'sagan',
     'stand_alone',
+    'volo',
 ]
 # Small enough as they are, or of images alone, or on points: these have no
 # demo.
@@ -51,6 +52,7 @@ SYSTEMS = {
     'ea_': 'ExternalAttention2d',
     'ea-head_': 'ExternalAttention2d',
     'ea-neck': 'ExternalAttention2d',
+    'elsa-volo-': 'ELSA2d',
     'eanet_': 'ExternalAttention2d',
     'nl_': 'NonLocal2d',
     'sagan_': 'SAGANAttention2d',

@@ -56,18 +56,30 @@ PARAMETERS = {
     'stand_alone/stand-alone_resnet26_8xb32_in1k.py': 10_342_632,
     'stand_alone/stand-alone_resnet38_8xb32_in1k.py': 14_190_632,
     'stand_alone/stand-alone_resnet50_8xb32_in1k.py': 18_038_632,
+    'volo/elsa-volo-d1_8xb128_in1k.py': 26_672_168,
+    'volo/volo-d1_8xb128_in1k.py': 26_632_040,
+    'volo/volo-d2_8xb128_in1k.py': 58_678_336,
+    'volo/volo-d3_8xb128_in1k.py': 86_325_072,
+    'volo/volo-d4_8xb128_in1k.py': 192_961_520,
+    'volo/volo-d5_8xb128_in1k.py': 295_455_584,
 }
 # These hold a net with and without attention.
 PAIRS = {
     'classification/': 'classification/resnet50_8xb32_in1k.py',
     'mobilenet_v2/': 'mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
 }
-# The demos of a folder have one net, but for the pairs.
+
+
+def family(name):
+    """Its demos have one net, but for the pairs."""
+    return name.partition('-d' if name.startswith('volo/') else '/')[0]
+
+
 DEMOS = [
     name
     for i, name in enumerate(LEAVES)
     if name.startswith(tuple(PAIRS))
-    or name.split('/')[0] not in {n.split('/')[0] for n in LEAVES[:i]}
+    or family(name) not in map(family, LEAVES[:i])
 ]
 
 
@@ -207,6 +219,11 @@ class TestFiles:
             ('sgd_300e_step', 300, {0: 0.045, 1: 0.0441, 299: 1.071e-4}),
             ('adamw_300e', 300, {0: 1e-6, 20: 1e-3, 160: 5.05e-4, 299: 1e-5}),
             ('adamw_310e', 310, {0: 1e-6, 5: 1e-3, 300: 1e-5, 309: 1e-5}),
+            (
+                'adamw_310e_volo',
+                310,
+                {0: 1.6e-6, 20: 1.6e-3, 300: 1e-5, 309: 1e-5},
+            ),
         ],
     )
     def test_learning_rates(self, name, length, values):
@@ -278,6 +295,26 @@ class TestFiles:
                 assert got.head.init_cfg == want.head.init_cfg
                 assert got.backbone.drop_path_rate == 0.1
 
+    def test_volo_has_no_decay_of_its_tokens(self):
+        cfg = load('volo/volo-d2_8xb128_in1k.py')
+        wrapper = build_optimizer(build_on_meta(cfg), cfg)
+        groups = wrapper.optimizer.param_groups
+        assert {g['weight_decay'] for g in groups} == {0.0, 0.05}
+        for group in groups:
+            assert group['lr'] == 1e-3
+            (param,) = group['params']
+            if param.dim() < 2 or len(param) == 1:  # the token, positions
+                assert group['weight_decay'] == 0
+
+    def test_elsa_volo_differs_in_the_attention_only(self):
+        plain, elsa = (
+            load(f'volo/{name}_8xb128_in1k.py')
+            for name in ('volo-d1', 'elsa-volo-d1')
+        )
+        assert elsa.model.backbone.pop('attention') == dict(type='mmea.ELSA2d')
+        elsa.work_dir = plain.work_dir
+        assert elsa.to_dict() == plain.to_dict()
+
     def test_eamlp_schedule_averages_the_weights(self):
         cfg = Config.fromfile(BASE / 'schedules/imagenet_adamw_310e.py')
         (hook,) = cfg.custom_hooks
@@ -337,7 +374,7 @@ class TestModels:
 
     @pytest.mark.parametrize('name', sorted(set(LEAVES) - set(DEMOS)))
     def test_demo_is_that_of_its_family(self, name):
-        (first,) = (n for n in DEMOS if n.split('/')[0] == name.split('/')[0])
+        (first,) = (n for n in DEMOS if family(n) == family(name))
         assert load(name, '--demo').model == load(first, '--demo').model
 
 

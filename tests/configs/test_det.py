@@ -72,6 +72,7 @@ NAMES = (
         'mobilenet_v2/ea_retinanet_mobilenet-v2_fpn_1x_coco.py',
         'mobilenet_v2/retinanet_mobilenet-v2_fpn_1x_coco.py',
         'stand_alone/stand-alone_retinanet_r50_fpn_1x_coco.py',
+        'volo/volo-d1_retinanet_fpn_1x_coco.py',
     }
 )
 

@@ -120,6 +120,7 @@ class TestFiles:
         init_cfg = backbone.get('init_cfg')
         if (
             name.startswith(('nwpu/', 'eamlp/', 'halonet/', 'elsa_swin/'))
+            or name.startswith('volo/')
             or name == CAAM_T2T
             or 'voc12aug' in name
         ):
@@ -197,7 +198,8 @@ def logits(model, name, image):
     """At the size that the head of a config works on."""
     out = model(image, mode='tensor')
     height, width = image.shape[2:]
-    stride = 8 if '/eanet_' in name or name == EA_HEAD else 4
+    at_8 = '/eanet_' in name or '/volo' in name or name == EA_HEAD
+    stride = 8 if at_8 else 4
     size = tuple(-(-n // stride) for n in (height, width))
     if name in (EAMLP, CAAM_T2T):  # a multiple of the map of stride 16
         size = tuple(4 * -(-n // 16) for n in (height, width))

@@ -69,7 +69,7 @@ class VOLO(BaseModule):
             not run, and are frozen. Default: None, (0, 3).
         out_type (str): 'featmap' for maps, 'cls_token' for the class token,
             'raw' for it and all others, as :class:`VOLOHead` reads them.
-            Default: 'featmap', where the class token's part is frozen.
+            Default: 'featmap', without the class token's part.
         frozen_stages (int): The stem (0) and this many stages are not
             trained; -1: none. Default: -1.
         norm_cfg (dict): Of the stem. Default: ``dict(type='BN')``.
@@ -156,10 +156,11 @@ class VOLO(BaseModule):
                     )
                 )
             )
-        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.class_blocks = nn.ModuleList(
-            ClassBlock(*late) for _ in range(_NUM_CLASS_BLOCKS)
-        )
+        if out_type != 'featmap':
+            self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+            self.class_blocks = nn.ModuleList(
+                ClassBlock(*late) for _ in range(_NUM_CLASS_BLOCKS)
+            )
         self.norm = nn.LayerNorm(width)
         self.reset_parameters()
         self._freeze_unused()
@@ -183,8 +184,9 @@ class VOLO(BaseModule):
                     conv = getattr(block.attn, name, None)
                     if isinstance(conv, nn.Conv2d):
                         init_linear(conv)
-        for param in (self.pos_embed, self.cls_token):
-            nn.init.trunc_normal_(param, std=0.02)
+        for name in ('pos_embed', 'cls_token'):
+            if hasattr(self, name):
+                nn.init.trunc_normal_(getattr(self, name), std=0.02)
 
     def init_weights(self) -> None:
         # A second call must not undo what init_cfg has loaded.
@@ -239,10 +241,6 @@ class VOLO(BaseModule):
 
     def _freeze_unused(self) -> None:
         """Or DDP would wait for gradients of what is not run."""
-        if self.out_type != 'featmap':
-            return
-        self.cls_token.requires_grad_(False)
-        self.class_blocks.requires_grad_(False)
         last = self.out_indices[-1]
         self.stages[last + 1 :].requires_grad_(False)
         if last < NUM_STAGES - 1:

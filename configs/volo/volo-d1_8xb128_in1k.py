@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/models/volo_cls.py',
+    '../_base_/datasets/imagenet_randaug.py',
+    '../_base_/schedules/imagenet_adamw_310e_volo.py',
+    '../_base_/default_runtime_cls.py',
+]
+train_dataloader = dict(batch_size=128)
