@@ -15,7 +15,9 @@ def main(argv: list[str] | None = None) -> None:
         description='Write a small demo data set in a real layout.',
     )
     parser.add_argument(
-        'layout', help='ade20k, cityscapes, coco, imagenet or voc'
+        'layout',
+        help='ade20k, cityscapes, coco, imagenet, voc, or of point clouds '
+        'modelnet, shapenetpart',
     )
     parser.add_argument('out_dir', help='root folder of the data set')
     parser.add_argument('--num-train', type=int, default=240)
@@ -23,9 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         '--size',
         type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='pixels; default: 128 128, cityscapes 128 256',
+        nargs='+',
+        metavar='N',
+        help='height and width in pixels, or points of a cloud; default: '
+        '128 128, cityscapes 128 256, clouds 256',
     )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)

@@ -92,7 +92,7 @@ def write_demo(
     *,
     num_train: int = 240,
     num_val: int = 60,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write a demo data set, unless it is there already.
@@ -117,8 +117,9 @@ def write_demo(
             parent must be writable.
         num_train (int): Training scenes, at least 1. Default: 240.
         num_val (int): Validation scenes, at least 1. Default: 60.
-        size (tuple[int, int] | None): (H, W) in pixels, each at least 32.
-            Default: None, (128, 128), for Cityscapes (128, 256).
+        size (tuple[int, ...] | None): (H, W) in pixels, each at least 32; of
+            clouds (N,), the points. Default: None, (128, 128), for Cityscapes
+            (128, 256), for clouds (256,).
         seed (int): At least 0. Default: 0.
 
     Returns:
@@ -135,7 +136,7 @@ def write_demo(
             f'layout must be one of {sorted(LAYOUTS)}, got {layout=}'
         )
     size = LAYOUTS[layout].size if size is None else size
-    check_size(size)
+    check_size(size, len(LAYOUTS[layout].size))
     check_at_least(1, num_train=num_train, num_val=num_val)
     check_at_least(0, seed=seed)
     root = Path(out_dir).expanduser().resolve()

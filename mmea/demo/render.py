@@ -151,16 +151,18 @@ def check_at_least(low: int, **numbers: int) -> None:
             )
 
 
-def check_size(size: Sequence[int]) -> None:
-    """Raise ValueError unless size is (H, W) in pixels, large enough."""
+def check_size(size: Sequence[int], sides: int = 2) -> None:
+    """Raise ValueError unless size is (H, W), or (N,), and large enough."""
     if (
         not isinstance(size, Sequence)
-        or len(size) != 2
+        or len(size) != sides
         or any(not isinstance(n, Integral) or n < MIN_SIDE for n in size)
     ):
+        form, unit = ('(H, W), two integers', 'pixels')
+        if sides == 1:
+            form, unit = ('(N,), one integer', 'points')
         raise ValueError(
-            f'size must be (H, W), two integers of at least '
-            f'{MIN_SIDE} pixels, got {size=}'
+            f'size must be {form} of at least {MIN_SIDE} {unit}, got {size=}'
         )
 
 

@@ -10,6 +10,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .cloud_writers import (
+    finish_modelnet,
+    finish_shapenet,
+    render_modelnet,
+    render_shapenet,
+    write_modelnet,
+    write_shapenet,
+)
 from .render import Scene, render_object
 from .shapes import scene_classes
 
@@ -293,7 +301,8 @@ class Layout:
 
     Attributes:
         write (Callable): Takes root folder, split, number and scene.
-        size (tuple[int, int]): Default (H, W) in pixels.
+        size (tuple[int, ...]): Default (H, W) in pixels; of clouds (N,),
+            the points.
         finish (Callable | None): Called once, after the last scene, with
             the root folder and, per split, the list of what ``write``
             returned.
@@ -302,10 +311,10 @@ class Layout:
             name.
     """
 
-    write: Callable[[Path, str, int, Scene], object]
-    size: tuple[int, int] = (128, 128)
+    write: Callable[[Path, str, int, Any], object]
+    size: tuple[int, ...] = (128, 128)
     finish: Callable[[Path, dict[str, list]], None] | None = None
-    render: Callable[..., Scene] | None = None
+    render: Callable[..., Any] | None = None
 
 
 LAYOUTS: dict[str, Layout] = dict(
@@ -314,6 +323,12 @@ LAYOUTS: dict[str, Layout] = dict(
     coco=Layout(_write_coco, finish=_finish_coco),
     imagenet=Layout(
         _write_imagenet, finish=_finish_imagenet, render=_render_imagenet
+    ),
+    modelnet=Layout(
+        write_modelnet, (256,), finish=finish_modelnet, render=render_modelnet
+    ),
+    shapenetpart=Layout(
+        write_shapenet, (256,), finish=finish_shapenet, render=render_shapenet
     ),
     voc=Layout(_write_voc),
 )

@@ -19,10 +19,16 @@ class PointAccuracyMetric(BaseMetric):
     ``gt_label`` and ``pred_label`` of the data samples.
 
     Args:
+        guess (bool): Report ``guess`` too, what the most common class for
+            all clouds would have. Default: False.
         kwargs: Of mmengine's BaseMetric.
     """
 
     default_prefix = 'accuracy'
+
+    def __init__(self, *, guess: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.guess = guess
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
@@ -35,10 +41,14 @@ class PointAccuracyMetric(BaseMetric):
         labels, found = np.array(results).T
         right = labels == found
         by_class = [right[labels == k].mean() for k in np.unique(labels)]
-        return {
+        metrics = {
             'overall': 100 * float(right.mean()),
             'class': 100 * float(np.mean(by_class)),
         }
+        if self.guess:
+            most = np.unique(labels, return_counts=True)[1].max()
+            metrics['guess'] = 100 * float(most / len(labels))
+        return metrics
 
 
 @METRICS.register_module()
@@ -55,14 +65,20 @@ class PartIoUMetric(BaseMetric):
 
     Args:
         per_class (bool): Report each class too. Default: False.
+        guess (bool): Report ``guess`` too, the ``instance_mIoU`` of naming
+            all points of a cloud the most common part of its class.
+            Default: False.
         kwargs: Of mmengine's BaseMetric.
     """
 
     default_prefix = 'parts'
 
-    def __init__(self, *, per_class: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, per_class: bool = False, guess: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.per_class = per_class
+        self.guess = guess
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
@@ -70,15 +86,16 @@ class PartIoUMetric(BaseMetric):
             truth, found = (
                 sample[key].cpu().numpy() for key in ('gt_parts', 'pred_parts')
             )
-            ious = []
+            ious, counts = [], []
             for part in self.dataset_meta['parts'][label]:
                 there, said = truth == part, found == part
                 union = (there | said).sum()
                 ious.append((there & said).sum() / union if union else 1.0)
-            self.results.append((label, float(np.mean(ious))))
+                counts.append(int(there.sum()))
+            self.results.append((label, float(np.mean(ious)), counts))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        labels, ious = (np.array(column) for column in zip(*results))
+        labels, ious = (np.array(column) for column in list(zip(*results))[:2])
         names = self.dataset_meta['classes']
         by_class = {
             names[label]: 100 * float(ious[labels == label].mean())
@@ -88,4 +105,18 @@ class PartIoUMetric(BaseMetric):
             instance_mIoU=100 * float(ious.mean()),
             class_mIoU=float(np.mean(list(by_class.values()))),
         )
+        if self.guess:
+            found['guess'] = 100 * float(np.mean(_guessed(results)))
         return found | by_class if self.per_class else found
+
+
+def _guessed(results: list) -> list[float]:
+    """IoU of each cloud if all its points got its class's commonest part."""
+    found = []
+    for label in {label for label, *_ in results}:
+        counts = np.array([row for k, _, row in results if k == label])
+        ious = (counts == 0).astype(float)  # neither there nor predicted
+        best = counts.sum(0).argmax()
+        ious[:, best] = counts[:, best] / counts.sum(1)
+        found += ious.mean(1).tolist()
+    return found

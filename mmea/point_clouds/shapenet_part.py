@@ -51,6 +51,10 @@ class ShapeNetPart(CloudSet):
         train_test_split/shuffled_*_file_list.json
         02691156/ID.txt, ...                x y z nx ny nz part in a row
 
+    ``part_names.json``, if it is there, names the parts: the names of classes,
+    and for each a list in the order of its labels. The metainfo has them as
+    ``part_names``.
+
     Of the points in text files ``num_points`` are drawn, again and again
     those of a cloud of fewer; of HDF5 the first are taken.
 
@@ -70,6 +74,7 @@ class ShapeNetPart(CloudSet):
     )
 
     def load_data_list(self) -> list[dict]:
+        self._read_names()
         splits = [self.split]
         if self.split == 'trainval':
             splits = ['train', 'val']
@@ -113,6 +118,27 @@ class ShapeNetPart(CloudSet):
                 f'{np.unique(parts).tolist()}'
             )
         return rows[: self.num_points], parts
+
+    def _read_names(self) -> None:
+        path = self.folder / 'part_names.json'
+        if not path.is_file():
+            return
+        numbers = {name: number for _, name, number in CLASSES}
+        try:
+            names = json.loads(path.read_text(encoding='utf-8'))
+            bad = {k for k, n in names.items() if len(n) > numbers[k]}
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(
+                f'{path} must be such as {{"Mug": ["body", "handle"]}}: '
+                f'{type(error).__name__}: {error}'
+            ) from None
+        if bad:
+            kind = sorted(bad)[0]
+            raise UserError(
+                f'{path} names {len(names[kind])} parts of {kind}, which has '
+                f'{numbers[kind]}'
+            )
+        self._metainfo['part_names'] = names
 
     def _find_h5(self, split: str) -> list[dict]:
         found = []

@@ -22,6 +22,7 @@ ALL = mmea.list_configs()
 DEMOS = with_demo(ALL)
 # The attention of the others works on points.
 ON_MAPS = [name for name in ALL if not name.startswith('pct/')]
+DEMOS_ON_MAPS = [name for name in DEMOS if name in ON_MAPS]
 FAMILIES = [
     'bccd',
     'caam',
@@ -43,9 +44,8 @@ FAMILIES = [
     'stand_alone',
     'volo',
 ]
-# Small enough as they are, or of images alone, or on points: these have no
-# demo.
-WITHOUT_DEMO = ('bccd/', 'camvid/', 'ccp/', 'nwpu/', 'pct/', 'sagan/')
+# Small enough as they are, or of images alone: these have no demo.
+WITHOUT_DEMO = ('bccd/', 'camvid/', 'ccp/', 'nwpu/', 'sagan/')
 # What their leaves with an option `attention` start with.
 SYSTEMS = {
     'eagan_': 'SAGANExternalAttention2d',
@@ -58,7 +58,7 @@ SYSTEMS = {
     'sagan_': 'SAGANAttention2d',
     'stand-alone_': 'StandAloneAttention2d',
 }
-# By scope: the hooks and the metric of a demo.
+# By scope: the hooks and the metric of a demo, or that of each layout.
 SHOWN = {
     'mmseg': (
         ['mmea.SegLabelCheckHook', 'mmea.SegPictureHook'],
@@ -66,6 +66,13 @@ SHOWN = {
     ),
     'mmdet': (['mmea.DetPictureHook'], 'mmea.PresentClassCocoMetric'),
     'mmpretrain': (['mmea.ClsPictureHook'], 'Accuracy'),
+    'mmengine': (
+        [],
+        {
+            'modelnet': 'mmea.PointAccuracyMetric',
+            'shapenetpart': 'mmea.PartIoUMetric',
+        },
+    ),
 }
 
 
@@ -87,7 +94,7 @@ def test_families_are_found():
     assert {n for n in ALL if n not in DEMOS} == {
         n for n in ALL if n.startswith(WITHOUT_DEMO) or 'misleading' in n
     }
-    assert sorted(sum(map(leaves, [*SHOWN, 'mmengine']), [])) == ALL
+    assert sorted(sum(map(leaves, SHOWN), [])) == ALL
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -101,7 +108,7 @@ def test_bases_are_ours(name):
         assert base.is_relative_to(ROOT / '_base_'), path
 
 
-@cases(ON_MAPS, DEMOS)
+@cases(ON_MAPS, DEMOS_ON_MAPS)
 def test_attention_takes_any_system(args):
     cfg = load(*args)
     assert '_delete_' not in cfg.pretty_text
@@ -126,7 +133,10 @@ def test_every_member_fits_every_attention():
     """What ``--cfg-options ...attention.type=`` leaves in place."""
     shipped = {
         json.dumps(attention, sort_keys=True): attention
-        for args in [*((n,) for n in ON_MAPS), *((n, '--demo') for n in DEMOS)]
+        for args in [
+            *((n,) for n in ON_MAPS),
+            *((n, '--demo') for n in DEMOS_ON_MAPS),
+        ]
         for attention in attentions(load(*args).model.to_dict())
     }
     assert len(shipped) >= 4
@@ -217,6 +227,8 @@ class TestDemo:
         cfg = load(name, '--demo')
         pytest.importorskip(cfg.default_scope)
         hooks, metric = SHOWN[cfg.default_scope]
+        if isinstance(metric, dict):
+            metric = metric[cfg.demo_scenes.layout]
         assert [hook['type'] for hook in cfg.custom_hooks] == hooks
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             for hook in cfg.custom_hooks:

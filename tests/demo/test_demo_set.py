@@ -491,6 +491,10 @@ def test_faster_process_wins(tmp_path, monkeypatch):
         (dict(num_val=-3), 'num_val must be .* at least 1, got -3'),
         (dict(seed=-1), 'seed must be .* at least 0, got -1'),
         (dict(size=(16, 128)), r'at least 32 pixels, got size=\(16, 128\)'),
+        (
+            dict(layout='modelnet', size=(40, 48)),
+            r'\(N,\), one integer of at least 32 points, got size=\(40, 48\)',
+        ),
     ],
 )
 def test_bad_arguments(kwargs, match, tmp_path):

@@ -1457,6 +1457,20 @@ FAULTS = [
         'tests/point_clouds/test_metrics.py',
     ),
     Fault(
+        'absent-parts-guessed-wrong',
+        'mmea.point_clouds.metrics._guessed',
+        '(counts == 0).astype(float)',
+        '0.0 * counts',
+        'tests/point_clouds/test_metrics.py',
+    ),
+    Fault(
+        'solids-on-their-side',
+        'mmea.demo.cloud_writers.write_shapenet',
+        'cloud.points @ Y_UP.T, cloud.normals @ Y_UP.T',
+        'cloud.points, cloud.normals',
+        'tests/demo/test_solids.py',
+    ),
+    Fault(
         'corners-of-faces-cut-off',
         'mmea.point_clouds.clouds.read_off',
         'for i in range(2, int(line[0]))',

@@ -1,4 +1,7 @@
 # ModelNet40, the first 1024 points of each cloud; HDF5 or another layout.
+# What `tools/train.py CONFIG --demo` trains on instead:
+demo_data = '_base_/demo/modelnet40.py'
+
 train_dataloader = dict(
     batch_size=32,
     num_workers=2,

@@ -1,4 +1,7 @@
 # ShapeNet-part, 2048 points of each cloud; HDF5 or text.
+# What `tools/train.py CONFIG --demo` trains on instead:
+demo_data = '_base_/demo/shapenetpart.py'
+
 train_dataloader = dict(
     batch_size=16,
     num_workers=2,

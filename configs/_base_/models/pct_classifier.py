@@ -1,4 +1,7 @@
 # PCT's classifier with position embedding, and PCT_Pytorch's augmentation.
+# What `tools/train.py CONFIG --demo` changes in the model:
+demo_model = '_base_/demo/pct_classifier.py'
+
 model = dict(
     type='mmea.PointCloudClassifier',
     backbone=dict(type='mmea.PCT'),

@@ -1,5 +1,8 @@
 # PCT's part segmentor: all points, no neighbours. Points are not dropped:
 # their labels would go too.
+# What `tools/train.py CONFIG --demo` changes in the model:
+demo_model = '_base_/demo/pct_part-segmentor.py'
+
 model = dict(
     type='mmea.PointPartSegmentor',
     backbone=dict(
