@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -43,7 +44,10 @@ def point_conv(
 class NeighbourPool(nn.Sequential):
     """Project all neighbours twice, and take the maximum of each group.
 
-    (B, M, k, C) to (B, C', M); the norms' statistics are over all neighbours.
+    What is projected is concat(f_neighbour - f_centre, f_centre). The first
+    projection is linear and comes before the choice of neighbours: N and M
+    products of C by C' where there were M k of 2C by C'. The norms' statistics
+    are over all neighbours.
     """
 
     def __init__(
@@ -54,9 +58,40 @@ class NeighbourPool(nn.Sequential):
             point_conv(out_channels, out_channels, norm_cfg),
         )
 
-    def forward(self, groups: Tensor) -> Tensor:
-        out = super().forward(groups.flatten(0, 1).transpose(1, 2)).amax(2)
-        return out.unflatten(0, groups.shape[:2]).transpose(1, 2)
+    def forward(
+        self, features: Tensor, neighbours: Tensor, centres: Tensor
+    ) -> Tensor:
+        """Pool the neighbours of each centre.
+
+        Args:
+            features (Tensor): Of points, (B, C, N).
+            neighbours (Tensor): Indices (B, M, k).
+            centres (Tensor): Indices (B, M).
+
+        Returns:
+            Tensor: (B, C', M).
+        """
+        first, second = self
+        conv, norm, act = first
+        near, centre = conv.weight.chunk(2, 1)
+        own = F.conv1d(_take(features, centres), centre - near)  # (B, C', M)
+        x = _take(F.conv1d(features, near), neighbours)  # (B, C', M, k)
+        x = second(act(norm((x + own.unsqueeze(3)).flatten(2))))
+        return x.unflatten(2, neighbours.shape[1:]).amax(3)
+
+    def reference(self, groups: Tensor) -> Tensor:
+        """Compute the same of (B, M, k, 2C), as group_neighbours() gives it.
+
+        The readable form, which tests compare :meth:`forward` with.
+        """
+        x = super().forward(groups.flatten(1, 2).transpose(1, 2))
+        return x.unflatten(2, groups.shape[1:3]).amax(3)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Take points of (B, C, N) by indices (B, ...), (B, C, ...)."""
+    flat = index.flatten(1).unsqueeze(1).expand(-1, x.shape[1], -1)
+    return x.gather(2, flat).unflatten(2, index.shape[1:])
 
 
 def build_point_attention(

@@ -12,12 +12,7 @@ from mmea.layers._checks import (
     check_int,
     check_positive,
 )
-from mmea.ops import (
-    furthest_points,
-    gather_points,
-    group_neighbours,
-    nearest_points,
-)
+from mmea.ops import furthest_points, gather_points, nearest_points
 from mmea.registry import MODELS
 
 from .blocks import LEAKY, NeighbourPool, build_point_attention, point_conv
@@ -144,7 +139,7 @@ class PCT(BaseModule):
             centres = furthest_points(points, number, skip_near_origin=True)
             sampled = gather_points(points, centres)
             near = nearest_points(points, sampled, self.num_neighbours)
-            x = pool(group_neighbours(x.transpose(1, 2), near, centres))
+            x = pool(x, near, centres)
             points = sampled
         parts = [x] if self.num_points else []
         x = self.convs(x)

@@ -87,4 +87,4 @@ def test_neighbour_pool(path, monkeypatch):
     pool = NeighbourPool(
         ctor['in_channels'], ctor['out_channels'], dict(type='BN1d')
     )
-    case.check_module(pool, 'pct_local_op')
+    case.check_module(pool, 'pct_local_op', pool.reference)

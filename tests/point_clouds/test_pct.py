@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,9 @@ from torch import nn
 pytest.importorskip('mmcv')
 
 from mmea.errors import UserError
+from mmea.ops import group_neighbours
 from mmea.point_clouds import build_point_attention
+from mmea.point_clouds.blocks import NeighbourPool
 from mmea.registry import MODELS
 
 EAT = dict(type='mmea.OffsetAttention1d', external=True)
@@ -78,6 +82,31 @@ def test_what_each_layer_gets():
     one = net.layers[0](first)
     two = net.layers[1](one + net.position(x))
     torch.testing.assert_close(net(x), net.fuse(torch.cat([one, two], 1)))
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_neighbours_are_projected_before_they_are_chosen(training):
+    torch.manual_seed(0)
+    pool = NeighbourPool(10, 7, dict(type='BN1d')).double()
+    pool.load_state_dict(
+        {k: torch.rand_like(v.double()) for k, v in pool.state_dict().items()}
+    )
+    again = copy.deepcopy(pool)
+    x, y = (cloud(2, 5, 11).requires_grad_() for _ in range(2))
+    near, centres = torch.randint(11, (2, 3, 4)), torch.randint(11, (2, 3))
+    groups = group_neighbours(y.transpose(1, 2), near, centres)
+    one = pool.train(training)(x, near, centres)
+    two = again.train(training).reference(groups)
+    assert one.shape == (2, 7, 3)
+    torch.testing.assert_close(one, two)
+    weight = cloud(2, 7, 3)
+    (one * weight).sum().backward()
+    (two * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    for (name, a), b in zip(pool.named_parameters(), again.parameters()):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+    for a, b in zip(pool.buffers(), again.buffers()):
+        torch.testing.assert_close(a, b)
 
 
 def test_further_channels():
