@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ['main']
 
 # The metrics that write predictions to one file, by the config's scope.
-DUMPS = dict(mmdet='DumpDetResults', mmpretrain='DumpResults')
+DUMPS = dict(
+    mmdet='DumpDetResults', mmengine='DumpResults', mmpretrain='DumpResults'
+)
 
 
 @command
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         '--out',
         help='write the predictions: for mmseg a folder of label images, for '
-        'mmdet and mmpretrain a .pkl file',
+        'all else a .pkl file',
     )
     parser.add_argument(
         '--show-dir', help='write pictures of the predictions to this folder'
@@ -119,6 +121,10 @@ def _check_depth(model: 'nn.Module') -> None:
 
 
 def _draw_predictions(cfg: 'Config', show_dir: str) -> None:
+    for own in cfg.get('custom_hooks') or ():
+        if own.get('type') == 'mmea.CloudPictureHook':
+            own['out_dir'] = show_dir
+            return
     hook = cfg.get('default_hooks', {}).get('visualization')
     if not hook:
         raise UserError(

@@ -118,7 +118,7 @@ def _disc(part: str, height: float, radius: float) -> Piece:
 
 
 def _legs(rng: Rng, part: str, x: float, y: float, top: float) -> list[Piece]:
-    radius = rng.uniform(0.04, 0.08)
+    radius = rng.uniform(0.06, 0.1)
     spread = rng.uniform(0, 0.15)
     return [
         _rod(
@@ -202,7 +202,7 @@ def _laptop(rng: Rng) -> list[Piece]:
 
 def _mug(rng: Rng) -> list[Piece]:
     radius, tip, high = rng.uniform([0.4, 0.4, 0.8], [0.7, 0.7, 1.4])
-    thick, out = rng.uniform([0.05, 0.2], [0.1, 0.45])
+    thick, out = rng.uniform([0.07, 0.25], [0.12, 0.5])
     pieces = [
         _disc('body', 0.02, radius),
         _tube('body', [0, 0, 0], [0, 0, high], radius, tip),

@@ -11,11 +11,12 @@ from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
 import mmea
+from mmea.engine.data_checks.files import data_parts
 from mmea.engine.preflight import check_packages
 from mmea.engine.stock_configs import bases_by_module, is_stock, stock_config
 from mmea.errors import UserError, in_one_line
 
-__all__ = ['load_config']
+__all__ = ['load_config', 'takes_images']
 
 #: Keys that mmea and mmengine read of a config, beside the Runner's arguments.
 READ_LATER = (
@@ -92,6 +93,15 @@ def load_config(
             stem += '_' + swap.rpartition('.')[2]
         cfg.work_dir = os.path.join('work_dirs', stem)
     return cfg
+
+
+def takes_images(cfg: Config) -> bool:
+    """Tell whether a config says how images are prepared for its model.
+
+    Those of point clouds do not, nor those without a test.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    return any('pipeline' in part for _, part in data_parts(dataset, ''))
 
 
 def _find(name: str) -> str:

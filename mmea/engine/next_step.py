@@ -8,6 +8,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmea.engine.config import takes_images
+
 __all__ = ['tell_next_step']
 
 
@@ -25,10 +27,12 @@ def tell_next_step(runner: Runner) -> None:
     # it is given to takes the best checkpoint beside it.
     work_dir = _short(runner.work_dir)
     config = str(Path(work_dir, Path(runner.cfg.filename).name))
-    predict = shlex.join(['mmea', 'predict', config])
+    use = shlex.join(['mmea', 'predict', config]) + ' IMAGES --out found'
+    if not takes_images(runner.cfg):
+        use = shlex.join(['mmea', 'test', config])
     report = shlex.join(['mmea', 'report', work_dir])
     if saved:
-        print(f'Next: {predict} IMAGES --out found\n      {report}')
+        print(f'Next: {use}\n      {report}')
     else:
         print(f'Next: {report}')
 

@@ -196,6 +196,7 @@ def load(
                 raise
             raise UserError(f'{error}; {explain_zoo()}') from error
     check_packages(cfg)
+    _test_set(cfg)  # or the checkpoint would be read in vain
     if checkpoint is None:
         checkpoint = pick_weights(cfg)
     init_default_scope(cfg.default_scope)
@@ -236,7 +237,8 @@ def _test_set(cfg: Config) -> ConfigDict:
     if 'pipeline' not in first:
         raise UserError(
             f'{cfg.filename} has no test_dataloader.dataset.pipeline, which '
-            'says how images are prepared'
+            'says how images are prepared; clouds of points are drawn by mmea '
+            'test, and docs/point_clouds.md shows how to predict on others'
         )
     return first
 

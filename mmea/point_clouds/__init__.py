@@ -14,10 +14,12 @@ from .metrics import PartIoUMetric, PointAccuracyMetric
 from .modelnet import ModelNet
 from .part_segmentor import PointPartSegmentor
 from .pct import PCT
+from .picture_hook import CloudPictureHook
 from .shapenet_part import ShapeNetPart
 
 __all__ = [
     'PCT',
+    'CloudPictureHook',
     'ModelNet',
     'PartIoUMetric',
     'PointAccuracyMetric',

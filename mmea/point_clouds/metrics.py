@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 
 from mmea.registry import METRICS
 
-__all__ = ['PartIoUMetric', 'PointAccuracyMetric']
+__all__ = ['PartIoUMetric', 'PointAccuracyMetric', 'part_ious']
 
 
 @METRICS.register_module()
@@ -86,13 +86,10 @@ class PartIoUMetric(BaseMetric):
             truth, found = (
                 sample[key].cpu().numpy() for key in ('gt_parts', 'pred_parts')
             )
-            ious, counts = [], []
-            for part in self.dataset_meta['parts'][label]:
-                there, said = truth == part, found == part
-                union = (there | said).sum()
-                ious.append((there & said).sum() / union if union else 1.0)
-                counts.append(int(there.sum()))
-            self.results.append((label, float(np.mean(ious)), counts))
+            own = self.dataset_meta['parts'][label]
+            iou = float(np.mean(part_ious(truth, found, own)))
+            counts = [int((truth == part).sum()) for part in own]
+            self.results.append((label, iou, counts))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         labels, ious = (np.array(column) for column in list(zip(*results))[:2])
@@ -108,6 +105,25 @@ class PartIoUMetric(BaseMetric):
         if self.guess:
             found['guess'] = 100 * float(np.mean(_guessed(results)))
         return found | by_class if self.per_class else found
+
+
+def part_ious(
+    truth: np.ndarray, found: np.ndarray, own: Sequence[int]
+) -> list[float]:
+    """Compute the IoU of each part of a class, over the points of a cloud.
+
+    Args:
+        truth (np.ndarray): Labels (N,).
+        found (np.ndarray): Predictions (N,).
+        own (Sequence[int]): Labels of the class's parts; one that is neither
+            there nor predicted has 1.
+    """
+    ious = []
+    for part in own:
+        there, said = truth == part, found == part
+        union = (there | said).sum()
+        ious.append(float((there & said).sum() / union) if union else 1.0)
+    return ious
 
 
 def _guessed(results: list) -> list[float]:

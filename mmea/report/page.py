@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from mmea.engine.checkpoint import use_safe_loading
+from mmea.engine.config import takes_images
 from mmea.errors import UserError
 from mmea.files import write_text
 from mmea.inference import Predictor, load
@@ -65,12 +66,17 @@ def write_report(
     predictors = [
         load(deepcopy(run.cfg), run.checkpoint, device=device)  # it is changed
         for run in runs
-        if run.cfg and run.checkpoint
+        if run.cfg and run.checkpoint and takes_images(run.cfg)
     ]
     names = ['A', 'B'] if runs[1:] else ['']
     gallery = None
     if not num:
         notes.append('no gallery: it was not wanted')
+    elif any(run.cfg and not takes_images(run.cfg) for run in runs):
+        notes.append(
+            'no gallery: the model takes no images; a model of point clouds '
+            'has predictions.html in its work dir'
+        )
     elif len(predictors) < len(runs):
         notes.append('no gallery: it takes a config and a checkpoint')
     else:

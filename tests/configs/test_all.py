@@ -67,7 +67,7 @@ SHOWN = {
     'mmdet': (['mmea.DetPictureHook'], 'mmea.PresentClassCocoMetric'),
     'mmpretrain': (['mmea.ClsPictureHook'], 'Accuracy'),
     'mmengine': (
-        [],
+        ['mmea.CloudPictureHook'],
         {
             'modelnet': 'mmea.PointAccuracyMetric',
             'shapenetpart': 'mmea.PartIoUMetric',

@@ -1,6 +1,8 @@
 """PCT's configs train, validate and keep the best, on a few clouds."""
 
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from mmengine.config import Config
 pytest.importorskip('mmcv')
 
 import mmea  # noqa: E402
+from mmea.cli.predict import main as predict  # noqa: E402
+from mmea.cli.report import main as report  # noqa: E402
+from mmea.test import main as test  # noqa: E402
 from mmea.train import main  # noqa: E402
 
 NAMES = {
@@ -109,3 +114,48 @@ def test_data_that_is_not_there(tmp_path, monkeypatch, run):
     write_classes(tmp_path / 'data')
     with pytest.raises(SystemExit, match='a cloud has 20 points, and PCT'):
         run(main, config, *args)
+
+
+@pytest.mark.parametrize('kind', NAMES)
+def test_demo(kind, tmp_path, monkeypatch, run, capsys):
+    """It trains without data, draws clouds, and says what a guess gives."""
+    monkeypatch.chdir(tmp_path)
+    options = [
+        'demo_scenes.num_train=12',
+        'demo_scenes.num_val=6',
+        'train_dataloader.batch_size=6',
+        'train_cfg.max_epochs=2',
+        'train_cfg.val_interval=2',
+        *(
+            f'{part}_dataloader.{option}'
+            for part in ('train', 'val', 'test')
+            for option in ('num_workers=0', 'persistent_workers=False')
+        ),
+    ]
+    config = f'pct/eat{NAMES[kind]}'
+    args = [config, '--demo', '--work-dir', 'work', '--cfg-options', *options]
+    run(main, *args)
+    text = capsys.readouterr().out
+    # Six classes, a cloud each.
+    guess = float(text.split('/guess ')[1].split()[0])
+    assert guess == pytest.approx(100 / 6, abs=0.01) or kind == 'segmentor'
+    assert 0 < guess < 50
+    assert f'Next: mmea test work/{Path(config).name}' in text
+    names = {'predictions.png', 'predictions.html'}
+    assert names <= {path.name for path in Path('work').iterdir()}
+    run(test, *args, '--out', 'found.pkl', '--show-dir', 'shown')
+    assert names == {path.name for path in Path('shown').iterdir()}
+    found = pickle.loads(Path('found.pkl').read_bytes())
+    key = dict(classifier='pred_label', segmentor='pred_parts')[kind]
+    assert len(found) == 6 and key in found[0]
+    run(report, 'work')
+    assert 'predictions.html in its work dir' in capsys.readouterr().out
+    assert (
+        f'eat{NAMES[kind]}'.split('.')[0]
+        in Path('work/report.html').read_text()
+    )
+    cloud = next(Path('data/demo').rglob('*.txt'))
+    config = f'work/{Path(config).name}'
+    with pytest.raises(SystemExit, match='clouds of points are drawn by mmea'):
+        run(predict, config, str(cloud), '--out', 'out')
+    assert not Path('out').exists()

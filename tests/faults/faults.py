@@ -1451,7 +1451,7 @@ FAULTS = [
     ),
     Fault(
         'absent-parts-count-as-wrong',
-        'mmea.point_clouds.metrics.PartIoUMetric.process',
+        'mmea.point_clouds.metrics.part_ious',
         'if union else 1.0',
         'if union else 0.0',
         'tests/point_clouds/test_metrics.py',
@@ -1476,6 +1476,13 @@ FAULTS = [
         'centre - near',
         'centre',
         'tests/point_clouds/test_pct.py',
+    ),
+    Fault(
+        'pictures-on-their-side',
+        'mmea.point_clouds.views.view_of',
+        "if up == 'y'",
+        "if up == 'z'",
+        'tests/point_clouds/test_pictures.py',
     ),
     Fault(
         'corners-of-faces-cut-off',

@@ -30,3 +30,4 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='mmea.PartIoUMetric')
 test_evaluator = val_evaluator
+custom_hooks = [dict(type='mmea.CloudPictureHook', up='y')]

@@ -12,4 +12,3 @@ param_scheduler = [
 del warmup, cosine
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs // 2))
-custom_hooks = []

@@ -20,3 +20,4 @@ test_dataloader = val_dataloader
 # The log says what a guess would give.
 val_evaluator = dict(type='mmea.PartIoUMetric', guess=True)
 test_evaluator = val_evaluator
+custom_hooks = [dict(type='mmea.CloudPictureHook', up='y')]
