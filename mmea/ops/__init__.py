@@ -33,10 +33,12 @@ from .point_sampling import (
     group_neighbours,
     nearest_points,
 )
+from .token_stats import TokenStats
 from .windows import from_blocks, pad_to_blocks, to_windows, turn
 
 __all__ = [
     'BatchStats',
+    'TokenStats',
     'dot_product_attention',
     'double_norm',
     'external_attention',

@@ -1,6 +1,8 @@
 import torch
 from torch import Tensor
 
+from .token_stats import StatsSource, TokenStats
+
 __all__ = ['double_norm']
 
 
@@ -11,6 +13,7 @@ def double_norm(
     mask: Tensor | None = None,
     slot_mask: Tensor | None = None,
     over_tokens: bool = True,
+    stats: StatsSource | None = None,
 ) -> Tensor:
     """Normalise twice: softmax over tokens, then L1 over slots.
 
@@ -37,6 +40,11 @@ def double_norm(
             not enter the sum over slots and get an attention of 0.
         over_tokens (bool): False: softmax over slots alone, without ``eps``.
             Default: True.
+        stats (TokenStats | Callable | None): The softmax over tokens takes
+            these statistics, (B, S) or (1, S), instead of those of its own
+            tokens, which may then be a part of an image; an image of empty
+            ones gets zeros. Or what makes them of logits and mask. Default:
+            None.
 
     Returns:
         Tensor: (B, S, N), in the dtype of ``logits``. Without a mask each
@@ -49,6 +57,9 @@ def double_norm(
         >>> torch.allclose(attn.sum(1), torch.ones(2, 35))
         True
 
+    Raises:
+        ValueError: ``stats`` of another shape, or without ``over_tokens``.
+
     Source: arXiv:2105.02358, "double normalization"; eps from the authors'
     code.
     """
@@ -58,7 +69,12 @@ def double_norm(
         # give zeros, forward and backward, and never inf - inf.
         floor = torch.finfo(u.dtype).min / 2
         u = u.masked_fill(~mask.unsqueeze(1), floor)
-    if not over_tokens:
+    if stats is not None:
+        if not isinstance(stats, TokenStats):
+            stats = stats(logits, mask)
+        _check_stats(stats, u, over_tokens)
+        attn = _by_stats(_mask_slots(u, slot_mask), stats, eps)
+    elif not over_tokens:
         attn = _mask_slots(u, slot_mask).softmax(dim=1)
     elif eps > torch.finfo(u.dtype).tiny:
         # What underflows here is far below eps, and lost in it anyway.
@@ -83,3 +99,35 @@ def _mask_slots(u: Tensor, slot_mask: Tensor | None) -> Tensor:
         return u
     floor = torch.finfo(u.dtype).min / 2
     return u.masked_fill(~slot_mask.unsqueeze(2), floor)
+
+
+def _by_stats(u: Tensor, stats: TokenStats, eps: float) -> Tensor:
+    """Normalise by a softmax over tokens that may not be these."""
+    shift, weight = stats.shift_and_weight(u.dtype)
+    u = u - shift.unsqueeze(2)
+    # Any centre of a token's slots is exact. The largest keeps exp() in its
+    # range; one far below eps would take eps out of it.
+    centre = u.detach().amax(1, keepdim=True)
+    bounded = eps > torch.finfo(u.dtype).tiny
+    if bounded:
+        centre = centre.clamp(min=-80)
+    share = (u - centre).exp() * weight.unsqueeze(2)
+    total = share.sum(1, keepdim=True)
+    if bounded:
+        total = total + eps * (-centre).exp()
+    # Zero in an image without statistics.
+    total = total.masked_fill(total == 0, 1)
+    return share / total
+
+
+def _check_stats(stats: TokenStats, u: Tensor, over_tokens: bool) -> None:
+    if not over_tokens:
+        raise ValueError(
+            'stats are of the softmax over tokens; over_tokens=False has none'
+        )
+    images, slots = u.shape[:2]
+    if tuple(stats.max.shape) not in ((images, slots), (1, slots)):
+        raise ValueError(
+            f'stats must be of {images} images, or one, and {slots} slots, '
+            f'got {tuple(stats.max.shape)}'
+        )

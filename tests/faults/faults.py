@@ -49,6 +49,20 @@ FAULTS = [
         'tests/ops/test_double_norm.py',
     ),
     Fault(
+        'merged-without-a-common-maximum',
+        'mmea.ops.token_stats.TokenStats.merge',
+        'self._sum_above(top) + other._sum_above(top)',
+        'self.sum + other.sum',
+        'tests/ops/test_token_stats.py',
+    ),
+    Fault(
+        'foreign-statistics-overflow',
+        'mmea.ops.double_norm._by_stats',
+        'u.detach().amax(1, keepdim=True)',
+        'torch.zeros_like(u[:, :1])',
+        'tests/ops/test_token_stats.py',
+    ),
+    Fault(
         'unbiased-batch-variance',
         'mmea.ops.external_attention_block.naive.external_attention_block',
         'var = var / count.clamp(min=1)',
