@@ -218,6 +218,7 @@ def site(tmp_path_factory):
 API = (
     'layers',
     'ops',
+    'scale',
     'models',
     'swap',
     'convert',

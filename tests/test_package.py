@@ -34,6 +34,7 @@ FLOORS = {
     'layers': 2,
     'convert': 3,
     'maps': 3,
+    'scale': 3,
     'models': 4,
     'caam': 5,
     'point_clouds': 5,
@@ -122,7 +123,7 @@ def test_imports_go_downwards(path):
     'path',
     [
         p
-        for part in ('ops', 'layers', 'maps')
+        for part in ('ops', 'layers', 'maps', 'scale')
         for p in (PACKAGE / part).rglob('*.py')
     ],
     ids=lambda p: p.relative_to(ROOT).as_posix(),

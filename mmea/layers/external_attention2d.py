@@ -18,12 +18,13 @@ from mmea.ops import (
 from . import _norms
 from ._checks import check_flags, check_number, check_positive
 from ._forms import TwoForms, check_form, find_obstacle, has_hooks
+from ._over_tokens import OverTokens
 from .attention_block2d import AttentionBlock2d
 
 __all__ = ['ExternalAttention2d']
 
 
-class ExternalAttention2d(TwoForms, AttentionBlock2d):
+class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
     """External attention: every token reads S memory slots shared by all.
 
     ``attend(x) = out_proj(A(in_proj(x)) M_v)``, A the doubly normalised
@@ -241,6 +242,12 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         if self.deployed:
             return self._attend_low_rank(x, mask)
         tokens = self.in_proj(x).flatten(2)  # (B, c, N)
+        stats = self.stats_source((x.shape[2], x.shape[3]))
+        bias = getattr(self.in_proj, 'bias', None)
+        if stats is not None and bias is not None:
+            # Statistics are of the low-rank form's logits, without it.
+            with without_autocast(x):
+                bias = -self.key_memory @ bias
         out = external_attention(
             tokens,
             self.key_memory,
@@ -248,6 +255,8 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             eps=self.eps,
             mask=None if mask is None else mask.flatten(1),
             over_tokens=self.over_tokens,
+            key_bias=None if stats is None else bias,
+            stats=stats,
         )
         return self.out_proj(out.unflatten(2, x.shape[2:]))
 
@@ -290,6 +299,7 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
             group=group,
             over_tokens=self.over_tokens,
             key_bias=key_bias,
+            stats=self.stats_source((x.shape[2], x.shape[3])),
         )
         if self._checkpoints():
             block = partial(checkpoint, block, use_reentrant=False)
@@ -297,6 +307,10 @@ class ExternalAttention2d(TwoForms, AttentionBlock2d):
         if norm is not None and stats is not None:
             _norms.update_running(norm, stats)
         return out.unflatten(2, x.shape[2:])
+
+    def _checkpoints(self) -> bool:
+        # The second run may come later than who gives the statistics is here.
+        return self.stats_source() is None and super()._checkpoints()
 
     def _fold(
         self, norm: _BatchNorm | None

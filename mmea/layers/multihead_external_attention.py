@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmea.ops import double_norm, without_autocast
+from mmea.ops import TokenStats, double_norm, without_autocast
 
 from ._checks import (
     check_dtype,
@@ -18,11 +18,12 @@ from ._checks import (
     make_module,
 )
 from ._forms import TwoForms, check_form, find_obstacle
+from ._over_tokens import OverTokens
 
 __all__ = ['MultiheadExternalAttention']
 
 
-class MultiheadExternalAttention(TwoForms, nn.Module):
+class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
     """Multi-head external attention on tokens, in a self-attention's place.
 
     ``out_proj(heads of A(in_proj(x)) M_v)``: the heads, of D = embed_dims /
@@ -270,6 +271,13 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
         width = self.key_memory.shape[1]
         wide = self.in_proj(tokens).unflatten(2, (-1, width))
         logits = F.linear(wide, self.key_memory, self.key_bias)
+        if self.stats_source() is not None:
+            # Statistics are of the low-rank form's logits, without biases.
+            bias = getattr(self.in_proj, 'bias', None)
+            if bias is None:
+                bias = wide.new_zeros(self.in_proj.out_features)
+            heads = bias.unflatten(0, (-1, width))
+            logits = logits - F.linear(heads, self.key_memory, self.key_bias)
         attn = self._normalise(logits.permute(0, 2, 3, 1), mask)
         attn = attn.permute(0, 3, 1, 2)  # (B, N, heads, S)
         out = F.linear(attn, self.value_memory.t(), self.value_bias)
@@ -291,10 +299,22 @@ class MultiheadExternalAttention(TwoForms, nn.Module):
 
     def _normalise(self, logits: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise (B, heads, S, N) doubly, and drop out."""
-        heads = logits.shape[1]
+        batch, heads = logits.shape[:2]
+        source, stats = self.stats_source(), None
+        if source is not None:
+            # To whoever asks, the slots of all heads belong to one image.
+            stats = source(logits.flatten(1, 2), mask)
+            stats = TokenStats(
+                *(
+                    part.expand(batch, -1).reshape(batch * heads, -1)
+                    for part in (stats.max, stats.sum)
+                )
+            )
         if mask is not None:
             mask = mask.repeat_interleave(heads, 0)
-        attn = double_norm(logits.flatten(0, 1), eps=self.eps, mask=mask)
+        attn = double_norm(
+            logits.flatten(0, 1), eps=self.eps, mask=mask, stats=stats
+        )
         return self.attn_drop(attn).unflatten(0, (-1, heads))
 
     def _fold(self) -> tuple[Tensor, Tensor, Tensor]:

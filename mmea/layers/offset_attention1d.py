@@ -13,11 +13,12 @@ from ._checks import (
     make_module,
 )
 from ._norms import masked_norm
+from ._over_tokens import OverTokens
 
 __all__ = ['OffsetAttention1d']
 
 
-class OffsetAttention1d(nn.Module):
+class OffsetAttention1d(OverTokens, nn.Module):
     """Offset attention: what the attention leaves of a point is projected.
 
     ``y = x + act(norm(out_proj(x - s)))``, where s is what each point reads::
@@ -87,7 +88,8 @@ class OffsetAttention1d(nn.Module):
         check_flags(external=external, offset=offset)
         check_number(0, eps=eps)
         self.in_channels = in_channels
-        self.external = external
+        # Otherwise the points read one another, and no memory.
+        self.external = self.over_tokens = external
         self.offset = offset
         self.eps = eps
         if external:
@@ -160,7 +162,12 @@ class OffsetAttention1d(nn.Module):
         """
         if self.external:
             return external_attention(
-                x, self.key_memory, self.value_memory, eps=self.eps, mask=mask
+                x,
+                self.key_memory,
+                self.value_memory,
+                eps=self.eps,
+                mask=mask,
+                stats=self.stats_source(),
             )
         query = self.query_proj(x)
         logits = query.transpose(1, 2) @ query  # (B, N read, N that read)

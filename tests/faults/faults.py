@@ -63,6 +63,22 @@ FAULTS = [
         'tests/ops/test_token_stats.py',
     ),
     Fault(
+        'forms-with-statistics-of-their-own',
+        'mmea.layers.external_attention2d.ExternalAttention2d.attend',
+        'bias = -self.key_memory @ bias',
+        'bias = 0 * (self.key_memory @ bias)',
+        'tests/scale/test_contexts.py::'
+        'test_all_forms_have_the_same_statistics',
+    ),
+    Fault(
+        'window-turned',
+        'mmea.scale.contexts._inside',
+        'window[rows][:, columns].flatten()',
+        'window[rows][:, columns].t().flatten()',
+        'tests/scale/test_contexts.py::'
+        'test_passes_over_pieces_of_a_deep_model',
+    ),
+    Fault(
         'unbiased-batch-variance',
         'mmea.ops.external_attention_block.naive.external_attention_block',
         'var = var / count.clamp(min=1)',

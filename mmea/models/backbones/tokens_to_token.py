@@ -4,6 +4,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
 from mmea.layers._checks import check_number, check_positive, check_rates
+from mmea.layers._over_tokens import OverTokens
 from mmea.ops import double_norm
 
 __all__ = ['TokensToToken']
@@ -81,7 +82,7 @@ class TokensToToken(nn.Module):
         return tokens, grid
 
 
-class TokenLayer(nn.Module):
+class TokenLayer(OverTokens, nn.Module):
     """A transformer layer with external attention that changes the width.
 
     ``u = in_proj(norm1(x)); z = u + out_proj(A(u) M_v + b_v)``, and then
@@ -136,7 +137,8 @@ class TokenLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.in_proj(self.norm1(x))
         logits = F.linear(x, self.key_memory).transpose(-2, -1)  # (B, S, N)
-        attn = self.attn_drop(double_norm(logits, eps=self.eps))
+        attn = double_norm(logits, eps=self.eps, stats=self.stats_source())
+        attn = self.attn_drop(attn)
         out = F.linear(
             attn.transpose(-2, -1), self.value_memory.t(), self.value_bias
         )

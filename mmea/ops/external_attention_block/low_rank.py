@@ -5,6 +5,7 @@ from torch.distributed import ProcessGroup
 
 from ..double_norm import double_norm
 from ..modes import without_autocast
+from ..token_stats import StatsSource
 from .naive import BatchStats, sum_over
 
 __all__ = ['low_rank_block']
@@ -25,6 +26,7 @@ def low_rank_block(
     group: ProcessGroup | None = None,
     over_tokens: bool = True,
     key_bias: Tensor | None = None,
+    stats: StatsSource | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
     """Compute :func:`external_attention_block` in 2 C S N operations, exactly.
 
@@ -57,6 +59,7 @@ def low_rank_block(
             group=group,
             over_tokens=over_tokens,
             dtype=dtype,
+            source=stats,
         )
     return out, stats
 
@@ -89,6 +92,7 @@ def low_rank_forward(
     group: ProcessGroup | None,
     over_tokens: bool,
     dtype: torch.dtype,
+    source: StatsSource | None = None,
 ) -> tuple[Tensor, BatchStats | None, tuple[Tensor, ...]]:
     """Run the low-rank form with autocast off, big products in ``dtype``.
 
@@ -105,7 +109,9 @@ def low_rank_forward(
     logits = multiply_up(key_memory, x, dtype)  # (B, S, N)
     if key_bias is not None:
         logits = logits + key_bias.to(full)[:, None]
-    attn = double_norm(logits, eps=eps, mask=mask, over_tokens=over_tokens)
+    attn = double_norm(
+        logits, eps=eps, mask=mask, over_tokens=over_tokens, stats=source
+    )
     value = value_memory.to(full).t()  # (C_v, S)
     shift = None if bias is None else bias.to(full)[:, None]  # (C_v, 1)
     stats: BatchStats | None = None

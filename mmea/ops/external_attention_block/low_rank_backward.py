@@ -7,6 +7,7 @@ from torch.nn.functional import softmax
 
 from ..double_norm import double_norm
 from ..modes import is_traced, is_transformed, without_autocast
+from ..token_stats import StatsSource
 from .low_rank import (
     add_product,
     centred,
@@ -37,13 +38,15 @@ def low_memory_block(
     group: ProcessGroup | None = None,
     over_tokens: bool = True,
     key_bias: Tensor | None = None,
+    stats: StatsSource | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
     """Compute :func:`low_rank_block`, its backward pass written out.
 
     For it only the logits are kept, S / C of the tokens' size, beside the
     tokens themselves and (with ``relu``) the output. A second derivative is
-    left to :func:`low_rank_block`, and so is all where a tracer or a transform
-    of torch.func looks on, to whom this Function would be a black box.
+    left to :func:`low_rank_block`, and so is all with ``stats``, and where a
+    tracer or a transform of torch.func looks on, to whom this Function would
+    be a black box.
 
     Arguments and results are those of :func:`external_attention_block`.
     """
@@ -56,12 +59,12 @@ def low_memory_block(
         group=group,
         over_tokens=over_tokens,
     )
-    if is_traced() or is_transformed():
+    if stats is not None or is_traced() or is_transformed():
         return low_rank_block(
-            *tensors, mask=mask, key_bias=key_bias, **options
+            *tensors, mask=mask, key_bias=key_bias, stats=stats, **options
         )
-    out, *stats = _LowMemory.apply(*tensors, key_bias, mask, options)
-    return out, None if weight is None else BatchStats(*stats)
+    out, *batch_stats = _LowMemory.apply(*tensors, key_bias, mask, options)
+    return out, None if weight is None else BatchStats(*batch_stats)
 
 
 class _LowMemory(torch.autograd.Function):

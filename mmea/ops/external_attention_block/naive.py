@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ..external_attention import external_attention
+from ..token_stats import StatsSource
 
 __all__ = ['BatchStats', 'external_attention_block']
 
@@ -38,6 +39,7 @@ def external_attention_block(
     group: ProcessGroup | None = None,
     over_tokens: bool = True,
     key_bias: Tensor | None = None,
+    stats: StatsSource | None = None,
 ) -> tuple[Tensor, BatchStats | None]:
     """Apply external attention, batch norm, residual and ReLU to tokens.
 
@@ -63,7 +65,7 @@ def external_attention_block(
         group (ProcessGroup | None): Statistics are those of all batches of
             this group, and gradients pass through their sums. Default: None,
             this batch alone.
-        over_tokens, key_bias: See :func:`external_attention`.
+        over_tokens, key_bias, stats: See :func:`external_attention`.
 
     Returns:
         tuple[Tensor, BatchStats | None]: (B, C_v, N), and the statistics
@@ -79,6 +81,7 @@ def external_attention_block(
         mask=mask,
         over_tokens=over_tokens,
         key_bias=key_bias,
+        stats=stats,
     )
     valid = torch.ones_like(tokens[:, :1]) if mask is None else mask[:, None]
     stats = None
