@@ -17,6 +17,7 @@ COMMANDS = {
     'train': 'train a model of mmseg, mmdet or mmpretrain',
     'test': 'evaluate a checkpoint',
     'predict': 'use a model on photographs and videos',
+    'generate': 'make images with a GAN',
     'visualize': 'draw what the attention of a model looks at',
     'export': 'write a model as ONNX or as a torch.export program, checked',
     'publish': 'write weights, config and card of a model to a folder',

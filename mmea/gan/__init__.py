@@ -9,10 +9,13 @@ Source: arXiv:1805.08318, arXiv:2105.02358.
 
 from .discriminator import SAGANDiscriminator
 from .frechet_distance import FrechetDistance, frechet_distance
-from .gan import GAN, draw_noise
+from .gan import GAN
 from .generator import SAGANGenerator
 from .image_folders import CIFAR10, ClassFolders
+from .noise import draw_noise, interpolate, to_pixels
 from .optim_wrappers import GANOptimWrapperConstructor
+from .sample_hook import GANSampleHook
+from .samples import draw_rows, sample_rows, walk_rows, write_samples
 from .spectral_norm import SpectralNorm, add_spectral_norm
 
 __all__ = [
@@ -21,10 +24,17 @@ __all__ = [
     'FrechetDistance',
     'GAN',
     'GANOptimWrapperConstructor',
+    'GANSampleHook',
     'SAGANDiscriminator',
     'SAGANGenerator',
     'SpectralNorm',
     'add_spectral_norm',
     'draw_noise',
+    'draw_rows',
     'frechet_distance',
+    'interpolate',
+    'sample_rows',
+    'to_pixels',
+    'walk_rows',
+    'write_samples',
 ]

@@ -2,7 +2,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_rank
@@ -15,7 +14,9 @@ from mmea.errors import UserError
 from mmea.layers._checks import check_int, check_positive
 from mmea.registry import MODELS
 
-__all__ = ['GAN', 'draw_noise']
+from .noise import draw_noise, to_pixels
+
+__all__ = ['GAN']
 
 
 @MODELS.register_module()
@@ -189,21 +190,46 @@ class GAN(BaseModel):
             labels = None
         else:
             labels = _labels(data_samples)
-        images = self.generate(len(data_samples), labels)
+        images = self.generate(
+            len(data_samples), labels, noise=self._noise_of(data_samples)
+        )
         if mode == 'tensor':
             return images
-        pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
-        for sample, image in zip(data_samples, pixels):
+        for sample, image in zip(data_samples, to_pixels(images)):
             sample.set_data(dict(pred_img=image))
         return data_samples
 
+    def _noise_of(self, samples: Sequence[BaseDataElement]) -> Tensor | None:
+        """Draw the noise of samples that have a place in their data set.
+
+        The same in every validation, on any number of processes.
+        """
+        places = [sample.get('sample_idx') for sample in samples]
+        if None in places:
+            return None
+        net = self.generator
+        # The last number keeps it apart from the noise of the training.
+        seeds = [(self.seed, place, 0, 1) for place in places]
+        rows = [draw_noise(s, [1], net.noise_channels, 0) for s in seeds]
+        return torch.cat([row[0][0] for row in rows])
+
     @torch.no_grad()
-    def generate(self, number: int, labels: Tensor | None = None) -> Tensor:
-        """Make images, with noise of torch's random state.
+    def generate(
+        self,
+        number: int,
+        labels: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Make images, by default with noise of torch's random state.
+
+        The networks are left in their mode; call ``eval()`` first, or each
+        image depends on those beside it.
 
         Args:
             number (int): B.
             labels (Tensor | None): (B). Default: None, by chance.
+            noise (Tensor | None): (B, Z). Default: None, by chance.
 
         Returns:
             Tensor: (B, 3, H, W), from -1 to 1.
@@ -212,7 +238,8 @@ class GAN(BaseModel):
         net = self.generator
         if labels is None and net.num_classes:
             labels = torch.randint(net.num_classes, (number,))
-        noise = torch.randn(number, net.noise_channels)
+        if noise is None:
+            noise = torch.randn(number, net.noise_channels)
         return self._generate(noise, labels)
 
     def _generate(self, noise: Tensor, labels: Tensor | None) -> Tensor:
@@ -251,33 +278,6 @@ class GAN(BaseModel):
                 )
         like = next(self.discriminator.parameters())
         return images.to(like), labels.to(like.device)
-
-
-def draw_noise(
-    seed: Sequence[int], numbers: Sequence[int], channels: int, classes: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Draw the noise and the labels of an iteration, on the CPU.
-
-    Args:
-        seed (Sequence[int]): Seed, iteration and rank.
-        numbers (Sequence[int]): Images of each step.
-        channels (int): Of the noise.
-        classes (int): K; 0 gives labels of 0.
-
-    Returns:
-        list[tuple[Tensor, Tensor]]: Of each step noise (B, channels), normal
-        in float32, and labels (B), uniform.
-    """
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    # A seed is a signed number.
-    source = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-    return [
-        (
-            torch.randn(number, channels, generator=source),
-            torch.randint(max(classes, 1), (number,), generator=source),
-        )
-        for number in numbers
-    ]
 
 
 def _labels(data_samples: Sequence[BaseDataElement]) -> Tensor:

@@ -27,7 +27,7 @@ from mmea.engine.preflight import check_packages
 from mmea.engine.zoo import explain_zoo, find_model
 from mmea.errors import UserError, in_one_line
 
-__all__ = ['Predictor', 'load']
+__all__ = ['Predictor', 'load', 'load_model']
 
 Image = str | os.PathLike | np.ndarray
 
@@ -162,7 +162,7 @@ def load(
     *,
     device: str | torch.device | None = None,
 ) -> Predictor:
-    """Load a trained model.
+    """Load a trained model, to predict with it.
 
     Args:
         config (str | PathLike | Config): Path of a config or the name of one
@@ -176,6 +176,34 @@ def load(
 
     Returns:
         Predictor: With the model in eval mode.
+
+    Raises:
+        UserError: No such config or checkpoint, they do not fit, or the
+            model is a GAN.
+    """
+    model, cfg, meta = load_model(config, checkpoint, device=device)
+    if hasattr(model, 'generator'):
+        raise UserError(
+            f'{cfg.filename} is a GAN, which makes images and takes none: '
+            'mmea generate, as docs/gan.md shows'
+        )
+    return Predictor(model, cfg, meta or _meta(cfg))
+
+
+def load_model(
+    config: str | os.PathLike | Config,
+    checkpoint: str | os.PathLike | None = None,
+    *,
+    device: str | torch.device | None = None,
+) -> tuple[Any, Config, dict]:
+    """Load a trained model of any kind.
+
+    Args:
+        config, checkpoint, device: As of :func:`load`.
+
+    Returns:
+        tuple[nn.Module, Config, dict]: The model in eval mode, its config,
+        and what the checkpoint tells of its data set.
 
     Raises:
         UserError: No such config or checkpoint, or they do not fit.
@@ -217,8 +245,8 @@ def load(
         if torch.device(device).type == 'cpu':
             model = revert_sync_batchnorm(model)
         model = model.to(device)
-    meta = (stored.get('meta') or {}).get('dataset_meta') or _meta(cfg)
-    return Predictor(model, cfg, meta)
+    meta = (stored.get('meta') or {}).get('dataset_meta') or {}
+    return model.eval(), cfg, meta
 
 
 def _only(folder: Path, pattern: str) -> Path:

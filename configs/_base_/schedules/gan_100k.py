@@ -15,3 +15,4 @@ default_hooks = dict(
     ),
 )
 log_processor = dict(by_epoch=False)
+custom_hooks = [dict(type='mmea.GANSampleHook', interval=5000)]
