@@ -10,6 +10,7 @@ EXTRAS = dict(
     mmseg='"onedl" or "openmmlab-lite"',
     mmdet='"onedl-det" or "openmmlab-lite"',
     mmpretrain='"cls"',
+    torch_fidelity='"fid"',
 )
 
 

@@ -6,7 +6,9 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
 from mmea.errors import UserError
-from mmea.registry import METRICS, MODELS
+from mmea.registry import METRICS
+
+from .extractors import build_extractor, name_of
 
 __all__ = ['FrechetDistance', 'frechet_distance']
 
@@ -66,9 +68,10 @@ def _root(matrix: Tensor) -> Tensor:
 class FrechetDistance(BaseMetric):
     """Compare made images with real ones: FID, with any extractor.
 
-    The distance depends on the extractor: numbers are comparable with
-    published ones only with the Inception network that those are of, which
-    mmea does not bring.
+    The distance depends on the extractor, whose name is in that of the
+    result, ``gan/frechet_distance_NAME``: numbers are comparable with
+    published ones only with the Inception network that those are of
+    (:class:`FidelityExtractor`).
 
     Args:
         extractor (dict | Callable): Takes images, uint8 (B, 3, H, W), RGB, to
@@ -85,16 +88,7 @@ class FrechetDistance(BaseMetric):
         self, extractor: dict | Callable[[Tensor], Tensor], **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(extractor, dict):
-            extractor = MODELS.build(extractor)
-        if not callable(extractor):
-            raise TypeError(
-                'extractor must be a dict or a function of images, got '
-                f'{extractor=}'
-            )
-        if isinstance(extractor, nn.Module):
-            extractor.eval()
-        self.extractor = extractor
+        self.extractor = build_extractor(extractor)
 
     @torch.no_grad()
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -108,11 +102,12 @@ class FrechetDistance(BaseMetric):
         self.results += list(zip(*pair, strict=True))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Measure the distance, ``gan/frechet_distance``."""
+        """Measure the distance."""
         if len(results) < 2:
             raise UserError(
                 'a Frechet distance needs 2 images or more, the validation '
                 f'had {len(results)}'
             )
         real, made = (torch.stack(part) for part in zip(*results))
-        return dict(frechet_distance=frechet_distance(real, made))
+        name = f'frechet_distance_{name_of(self.extractor)}'
+        return {name: frechet_distance(real, made)}

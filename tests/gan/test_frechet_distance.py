@@ -72,7 +72,7 @@ def test_metric():
     want = frechet_distance(
         real.float().mean((2, 3)), made.float().mean((2, 3))
     )
-    assert got == {'gan/frechet_distance': pytest.approx(want)}
+    assert got == {'gan/frechet_distance_Means': pytest.approx(want)}
     metric.results = metric.results[:1]
     with pytest.raises(UserError, match='2 images or more, .* had 0'):
         metric.compute_metrics([])
