@@ -44,7 +44,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 #: Packages beside the rooms of all tasks, which register parts of any kind.
-WINGS = ('mmea.caam', 'mmea.gan', 'mmea.point_clouds')
+WINGS = ('mmea.caam', 'mmea.gan', 'mmea.point_clouds', 'mmea.stereo')
 
 MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap', *WINGS)
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets', *WINGS)

@@ -226,6 +226,7 @@ API = (
     'caam',
     'point_clouds',
     'gan',
+    'stereo',
 )
 
 

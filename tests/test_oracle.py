@@ -75,8 +75,13 @@ class Case:
         error = (got.detach() - want).abs().max() / want.abs().max()
         assert error < LIMIT, f'{name}: {error:.2e}'
 
-    def check_module(self, module: nn.Module, source: str, call=None):
-        """Load, run and differentiate ``module``; compare everything."""
+    def check_module(
+        self, module: nn.Module, source: str, call=None, some_buffers=False
+    ):
+        """Load, run and differentiate ``module``; compare everything.
+
+        Of a large network not all buffers may be recorded.
+        """
         if CALL.match(SOURCES[source].target):
             assert module.built_for == source
         module.double().train(self.meta['mode'] == 'train')
@@ -130,7 +135,12 @@ class Case:
             assert error < LIMIT, f'grad of {name}: {error:.2e}'
         after = convert(self.group('after/'), source)
         buffers = dict(module.named_buffers())
-        assert self.meta['mode'] == 'eval' or after.keys() == buffers.keys()
+        if some_buffers:
+            assert after and after.keys() < buffers.keys()
+        else:
+            assert self.meta['mode'] == 'eval' or (
+                after.keys() == buffers.keys()
+            )
         for name, value in after.items():
             torch.testing.assert_close(
                 buffers[name], value, rtol=0, atol=LIMIT * value.abs().max()

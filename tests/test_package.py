@@ -42,6 +42,7 @@ FLOORS = {
     'swap': 5,
     'engine': 6,
     'datasets': 6,
+    'stereo': 6,
 }
 TOP = 7
 

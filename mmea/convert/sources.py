@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import pct_rules, rules, sagan_rules, shapes, volo_rules
+from . import (
+    pct_rules,
+    psmnet_rules,
+    rules,
+    sagan_rules,
+    shapes,
+    volo_rules,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -212,6 +219,11 @@ SOURCES = {
         sagan_rules.DISCRIMINATOR,
         "StudioGAN's `Discriminator` of SAGAN",
         '`SAGANDiscriminator`, of the same sizes',
+    ),
+    'psmnet': Source(
+        psmnet_rules.PSMNET,
+        "PSMNet's `stackhourglass` and `basic`",
+        '`PSMNet` of that `form`',
     ),
     'resnet': Source(
         rules.RESNET,
