@@ -108,18 +108,19 @@ def write_demo(
     objects of which fewer than 32 pixels are visible are left out. In the
     ImageNet layout each picture has one object, and lies in the folder of its
     class; ``meta/train.txt`` and ``meta/val.txt`` list the pictures with
-    their places among the 1,000 classes, of which six occur.
+    their places among the 1,000 classes, of which six occur. In Scene Flow's
+    each scene is a pair of views and the exact disparity.
 
     Args:
         layout (str): ``'ade20k'``, ``'cityscapes'``, ``'coco'``,
-            ``'imagenet'`` or ``'voc'``.
+            ``'imagenet'``, ``'sceneflow'`` or ``'voc'``.
         out_dir (str | Path): The data set's root, as in ``data_root``. Its
             parent must be writable.
         num_train (int): Training scenes, at least 1. Default: 240.
         num_val (int): Validation scenes, at least 1. Default: 60.
         size (tuple[int, ...] | None): (H, W) in pixels, each at least 32; of
             clouds (N,), the points. Default: None, (128, 128), for Cityscapes
-            (128, 256), for clouds (256,).
+            (128, 256), for Scene Flow (96, 160), for clouds (256,).
         seed (int): At least 0. Default: 0.
 
     Returns:

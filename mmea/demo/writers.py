@@ -20,6 +20,7 @@ from .cloud_writers import (
 )
 from .render import Scene, render_object
 from .shapes import scene_classes
+from .stereo import render_pair, write_sceneflow
 
 __all__ = [
     'CLASS_IDS',
@@ -330,5 +331,6 @@ LAYOUTS: dict[str, Layout] = dict(
     shapenetpart=Layout(
         write_shapenet, (256,), finish=finish_shapenet, render=render_shapenet
     ),
+    sceneflow=Layout(write_sceneflow, size=(96, 160), render=render_pair),
     voc=Layout(_write_voc),
 )

@@ -265,8 +265,9 @@ def _test_set(cfg: Config) -> ConfigDict:
     if 'pipeline' not in first:
         raise UserError(
             f'{cfg.filename} has no test_dataloader.dataset.pipeline, which '
-            'says how images are prepared; clouds of points are drawn by mmea '
-            'test, and docs/point_clouds.md shows how to predict on others'
+            'says how an image is prepared; a model of something else is '
+            'used by mmea test, and docs/point_clouds.md shows how to predict '
+            'on other clouds'
         )
     return first
 

@@ -6,7 +6,24 @@ what is where.
 Source: arXiv:1803.08669; arXiv:1812.01243 for attention in it.
 """
 
+from .data_preprocessor import StereoDataPreprocessor
+from .first_validation_hook import FirstValidationHook
+from .metrics import EndPointError
+from .middlebury import Middlebury
+from .pfm import read_pfm
+from .picture_hook import DisparityPictureHook
 from .psmnet import PSMNet
+from .scene_flow import SceneFlow
 from .volume_attention import VolumeAttention
 
-__all__ = ['PSMNet', 'VolumeAttention']
+__all__ = [
+    'DisparityPictureHook',
+    'EndPointError',
+    'FirstValidationHook',
+    'Middlebury',
+    'PSMNet',
+    'SceneFlow',
+    'StereoDataPreprocessor',
+    'VolumeAttention',
+    'read_pfm',
+]

@@ -273,7 +273,7 @@ class PSMNet(BaseModel):
         found = []
         for i in range(len(inputs)):
             sample = data_samples[i] if data_samples else BaseDataElement()
-            where = sample.get('path', f'pair {i} of the batch')
+            where = sample.get('img_path', f'pair {i} of the batch')
             truth = sample.get('gt_disparity')
             if truth is None or truth.shape != inputs.shape[-2:]:
                 got = None if truth is None else tuple(truth.shape)

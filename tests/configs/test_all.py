@@ -39,6 +39,7 @@ FAMILIES = [
     'mobilenet_v2',
     'nwpu',
     'pct',
+    'psmnet',
     'retinanet',
     'sagan',
     'stand_alone',
@@ -54,6 +55,8 @@ SYSTEMS = {
     'ea-neck': 'ExternalAttention2d',
     'elsa-volo-': 'ELSA2d',
     'eanet_': 'ExternalAttention2d',
+    'efficient-': 'EfficientAttention2d',
+    'external-': 'ExternalAttention2d',
     'nl_': 'NonLocal2d',
     'sagan_': 'SAGANAttention2d',
     'stand-alone_': 'StandAloneAttention2d',
@@ -66,12 +69,15 @@ SHOWN = {
     ),
     'mmdet': (['mmea.DetPictureHook'], 'mmea.PresentClassCocoMetric'),
     'mmpretrain': (['mmea.ClsPictureHook'], 'Accuracy'),
-    'mmengine': (
-        ['mmea.CloudPictureHook'],
-        {
-            'modelnet': 'mmea.PointAccuracyMetric',
-            'shapenetpart': 'mmea.PartIoUMetric',
-        },
+    'mmengine': {},
+}
+#: Of those on mmengine alone, by the layout of their scenes.
+SHOWN_BY_LAYOUT = {
+    'modelnet': (['mmea.CloudPictureHook'], 'mmea.PointAccuracyMetric'),
+    'shapenetpart': (['mmea.CloudPictureHook'], 'mmea.PartIoUMetric'),
+    'sceneflow': (
+        ['mmea.FirstValidationHook', 'mmea.DisparityPictureHook'],
+        'mmea.EndPointError',
     ),
 }
 
@@ -226,9 +232,8 @@ class TestDemo:
     def test_hooks_and_metric(self, name):
         cfg = load(name, '--demo')
         pytest.importorskip(cfg.default_scope)
-        hooks, metric = SHOWN[cfg.default_scope]
-        if isinstance(metric, dict):
-            metric = metric[cfg.demo_scenes.layout]
+        shown = SHOWN[cfg.default_scope]
+        hooks, metric = shown or SHOWN_BY_LAYOUT[cfg.demo_scenes.layout]
         assert [hook['type'] for hook in cfg.custom_hooks] == hooks
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             for hook in cfg.custom_hooks:

@@ -78,7 +78,7 @@ def test_next_step_of_two_bests(capsys, monkeypatch):
     runner = SimpleNamespace(
         hooks=[saver],
         work_dir='/w',
-        cfg=SimpleNamespace(filename='x/own.py'),
+        cfg=SimpleNamespace(filename='x/own.py', get={}.get),
         message_hub=SimpleNamespace(runtime_info=hub),
     )
     tell_next_step(runner)

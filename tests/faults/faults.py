@@ -1564,4 +1564,25 @@ FAULTS = [
         'values.clamp(min=0)',
         'tests/gan/test_frechet_distance.py',
     ),
+    Fault(
+        'hourglass-gets-the-one-before',
+        'mmea.stereo.psmnet.PSMNet._refine',
+        'first_pre = pre if first_pre is None else first_pre',
+        'first_pre = pre',
+        'tests/stereo/test_oracle.py',
+    ),
+    Fault(
+        'map-is-read-from-its-first-row',
+        'mmea.stereo.pfm.read_pfm',
+        '.reshape(shape)[::-1]',
+        '.reshape(shape)',
+        'tests/stereo/test_datasets.py::TestPFM',
+    ),
+    Fault(
+        'local-attention-in-a-volume',
+        'mmea.stereo.volume_attention.VolumeAttention.__init__',
+        "if not known or getattr(self.layer, 'sub_sample', False):",
+        'if not known:',
+        'tests/stereo/test_psmnet.py::TestVolumeAttention',
+    ),
 ]

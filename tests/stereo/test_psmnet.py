@@ -33,7 +33,7 @@ def pairs(*size, batch=1):
 
 
 def sample(truth):
-    return BaseDataElement(metainfo=dict(path='a.pfm'), gt_disparity=truth)
+    return BaseDataElement(metainfo=dict(img_path='a.png'), gt_disparity=truth)
 
 
 def number(module):
@@ -128,7 +128,7 @@ def test_prediction_pads_at_the_top_and_the_right(size):
     padded = torch.zeros(1, 2, 3, height, width)
     padded[..., height - size[0] :, : size[1]] = x
     want = net(padded)[0, height - size[0] :, : size[1]]
-    assert found.path == 'a.pfm'
+    assert found.img_path == 'a.png'
     assert found.pred_disparity.shape == size
     assert torch.equal(found.pred_disparity, want)
 
@@ -263,7 +263,7 @@ def test_input_is_checked():
         net(pairs(16, 24))
     with pytest.raises(UserError, match='at least 32 pixels a side'):
         build(pool_sizes=(8, 2))(pairs(16, 48))
-    with pytest.raises(UserError, match=r'a.pfm: .* \(16, 32\), got None'):
+    with pytest.raises(UserError, match=r'a.png: .* \(16, 32\), got None'):
         net(pairs(16, 32), [sample(None)], mode='loss')
     with pytest.raises(ValueError, match='mode must be one of tensor, loss'):
         net(pairs(16, 32), mode='train')
