@@ -9,7 +9,16 @@ model = dict(
         # Its last map is smaller than a window.
         pad_small_map=True,
         drop_path_rate=0.0,
+        # Of so narrow a net the published weights, N(0, 0.02^2), are too small.
+        init_cfg=dict(
+            type='Kaiming', layer='Linear', mode='fan_in', nonlinearity='linear'
+        ),
     ),
-    head=dict(in_channels=256),
+    head=dict(
+        in_channels=256,
+        init_cfg=dict(
+            _delete_=True, type='TruncNormal', layer='Linear', std=0.06
+        ),
+    ),
     train_cfg=None,
 )

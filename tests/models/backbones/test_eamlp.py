@@ -49,11 +49,28 @@ def test_published_numbers_of_parameters(arch, millions):
 @pytest.mark.parametrize(
     'size', [(32, 32), (32, 48), (65, 97), (1, 1), (17, 16)]
 )
-def test_any_size(size):
-    net = make().eval()
+@pytest.mark.parametrize('stem', ['tokens_to_token', 'convolutions'])
+def test_any_size(size, stem):
+    net = make(stem=stem).eval()
     (out,) = net(image(*size))
     assert out.shape == (2, 8, -(-size[0] // 16), -(-size[1] // 16))
     assert out.isfinite().all()
+
+
+def test_convolutions_make_a_token_of_the_pixels_around_it():
+    net = randomise(make(stem='convolutions').eval().tokens_to_token)
+    pixels = image(64, 96).requires_grad_()
+    tokens, grid = net(pixels)
+    assert grid == (4, 6)
+    tokens.unflatten(1, grid)[:, 2, 3].sum().backward()
+    rows, columns = pixels.grad.abs().sum((0, 1)).nonzero().T
+    # 3 x 3 four times: 31 pixels, the first of the token's own in the middle.
+    assert (rows.min(), rows.max()) == (32 - 15, 32 + 15)
+    assert (columns.min(), columns.max()) == (48 - 15, 48 + 15)
+    # The border is padded to whole tokens, with zeros.
+    odd = image(20, 35)
+    padded = nn.functional.pad(odd, (0, 13, 0, 12))
+    torch.testing.assert_close(net(odd), net(padded))
 
 
 @pytest.mark.parametrize('size', [(20, 35), (31, 1)])
@@ -299,6 +316,7 @@ def test_published_weights_in_a_classifier():
         (dict(arch=dict(embed_dims=8)), 'num_heads.*got arch='),
         (dict(arch=dict(ARCH, num_layers=0)), "must be >= 1.*'num_layers': 0"),
         (dict(img_size=(0, 32)), r'img_size=\(0, 32\)'),
+        (dict(stem='conv'), "tokens_to_token, convolutions, got stem='conv'"),
         (dict(out_type='raw'), "featmap, cls_token, got out_type='raw'"),
         (dict(out_indices=3), r'-3\.\.2, got out_indices=\[3\] for 3 layers'),
         (dict(out_indices=(-1, 2)), r'each once, got out_indices=\(-1, 2\)'),
