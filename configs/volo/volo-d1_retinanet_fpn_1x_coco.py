@@ -12,6 +12,7 @@ model = dict(
         _delete_=True,
         type='mmea.VOLO',
         arch='d1',
+        attention=dict(type='mmea.OutlookAttention2d'),
         # Of the position embedding, which is resized to the image at hand.
         img_size=224,
         drop_path_rate=0.1,

@@ -60,6 +60,7 @@ SYSTEMS = {
     'nl_': 'NonLocal2d',
     'sagan_': 'SAGANAttention2d',
     'stand-alone_': 'StandAloneAttention2d',
+    'volo-': 'OutlookAttention2d',
 }
 # By scope: the hooks and the metric of a demo, or that of each layout.
 SHOWN = {

@@ -311,7 +311,8 @@ class TestFiles:
             load(f'volo/{name}_8xb128_in1k.py')
             for name in ('volo-d1', 'elsa-volo-d1')
         )
-        assert elsa.model.backbone.pop('attention') == dict(type='mmea.ELSA2d')
+        assert elsa.model.backbone.attention == dict(type='mmea.ELSA2d')
+        elsa.model.backbone.attention.type = 'mmea.OutlookAttention2d'
         elsa.work_dir = plain.work_dir
         assert elsa.to_dict() == plain.to_dict()
 

@@ -15,6 +15,7 @@ model = dict(
     backbone=dict(
         type='mmea.VOLO',
         arch='d1',
+        attention=dict(type='mmea.OutlookAttention2d'),
         img_size=224,
         drop_path_rate=0.1,
         out_type='raw',
