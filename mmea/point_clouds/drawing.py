@@ -28,13 +28,13 @@ def make_figure(views: Sequence[View]) -> 'Figure':
     figure = Figure((width * columns, height * rows + 0.1))
     parts = figure.subfigures(rows, columns, squeeze=False)
     for part, view in zip(parts.flat, views):
-        bottom = 0.14 if view.legend[0][0] else 0.02
+        low, high = (0.19, 0.84) if panels > 1 else (0.02, 0.86)
         part.text(0.5, 0.985, view.title, ha='center', va='top', weight='bold')
         told = view.legend[0][1] if len(view.panels) == 1 else '#5b6777'
         part.text(0.5, 0.9, view.verdict, ha='center', va='top', color=told)
         for i, (title, places) in enumerate(view.panels.items()):
             share = 1 / len(view.panels)
-            box = (i * share, bottom + 0.05, share, 0.65)
+            box = (i * share, low, share, high - low)
             axis = part.add_axes(box, projection='3d')
             axis.set_axis_off()
             axis.view_init(18, -60)
@@ -49,7 +49,7 @@ def make_figure(views: Sequence[View]) -> 'Figure':
             )
             if len(view.panels) > 1:
                 x = (i + 0.5) * share
-                part.text(x, bottom, title, ha='center', size='small')
+                part.text(x, 0.14, title, ha='center', size='small')
         if len(view.panels) > 1:
             handles = [
                 Line2D([], [], ls='', marker='o', color=colour, label=name)

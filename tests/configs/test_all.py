@@ -46,7 +46,10 @@ FAMILIES = [
     'volo',
 ]
 # Small enough as they are, or of images alone: these have no demo.
-WITHOUT_DEMO = ('bccd/', 'camvid/', 'ccp/', 'nwpu/', 'sagan/')
+WITHOUT_DEMO = (
+    *('bccd/', 'camvid/', 'ccp/', 'nwpu/', 'sagan/'),
+    *('pct/pct_1xb16-500i', 'pct/eat_1xb16-500i'),
+)
 # What their leaves with an option `attention` start with.
 SYSTEMS = {
     'eagan_': 'SAGANExternalAttention2d',
