@@ -31,7 +31,8 @@ def external_attention(
 ) -> tuple[Tensor, TokenStats]: ...
 
 
-def external_attention(
+# The overloads leave out what does not change the result's type.
+def external_attention(  # type: ignore[misc]
     tokens: Tensor,
     key_memory: Tensor,
     value_memory: Tensor,
