@@ -1,0 +1,144 @@
+"""How far a pixel reaches in a segmentor, and what forbids tiles."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from mmea.errors import UserError
+from mmea.layers import AttentionBlock2d, ExternalAttention2d
+from mmea.models.padding_mask import note_sizes
+from mmea.ops import TokenStats
+from mmea.scale.exchange import answering, find_layers
+
+__all__ = ['check_local', 'encode_decode', 'find_halo']
+
+#: Leaves that see a window of fixed size, or a pixel; activations beside.
+LOCAL = (
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.Upsample,
+    nn.Identity,
+    _BatchNorm,
+    _DropoutNd,
+)
+ACTIVATIONS = ('torch.nn.modules.activation', 'mmcv.cnn.bricks')
+#: Length of the strip of the probe, in strides; half of it can be seen.
+LENGTH = 64
+
+
+def encode_decode(model: nn.Module, x: Tensor) -> Tensor:
+    """Compute logits (B, classes, H, W) of prepared images (B, 3, H, W)."""
+    size = tuple(x.shape[2:])
+    meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
+    run: Any = model.encode_decode
+    return run(x, [meta] * len(x))
+
+
+def check_local(model: nn.Module) -> None:
+    """Refuse a segmentor with a part that needs more than a window.
+
+    Raises:
+        UserError: It is named, with the reason.
+    """
+    if not hasattr(model, 'encode_decode'):
+        raise UserError(
+            f'tiles are for an EncoderDecoder of mmseg, got a '
+            f'{type(model).__name__}'
+        )
+    if model.training:
+        raise UserError('the model is in training mode; call eval()')
+    for part in ('backbone', 'neck', 'decode_head'):
+        for name, module in getattr(model, part, nn.Module()).named_modules():
+            reason = _why_not(module)
+            if reason:
+                raise UserError(
+                    f'the model is not exact in tiles: {part}.{name}, a '
+                    f'{type(module).__name__}, {reason}; predict on the whole '
+                    'image, or on crops'
+                )
+
+
+def _why_not(module: nn.Module) -> str | None:
+    kind = type(module)
+    if getattr(module, 'align_corners', None):
+        return 'has align_corners=True, which scales by the size of the map'
+    if isinstance(module, AttentionBlock2d) and not isinstance(
+        module, ExternalAttention2d
+    ):
+        return 'reads other tokens, and not only memories'
+    if isinstance(module, _BatchNorm) and module.running_mean is None:
+        return 'normalises by the statistics of its input'
+    if any(True for _ in module.children()) or '.losses' in kind.__module__:
+        return None
+    if isinstance(module, ExternalAttention2d):  # folded
+        return None
+    if isinstance(module, nn.modules.pooling._AdaptiveAvgPoolNd):
+        return 'pools the whole map'
+    if isinstance(module, LOCAL) or kind.__module__.startswith(ACTIVATIONS):
+        return None
+    if 'Upsample' in kind.__name__:  # mmseg's
+        return None
+    return 'is not known to see a window alone'
+
+
+@torch.no_grad()
+def find_halo(model: nn.Module, *, stride: int = 32) -> int:
+    """Find how far a pixel reaches, by NaN.
+
+    A strip of an image gets NaN in one block of ``stride`` pixels, and the
+    logits show where it comes out; external attention, which has statistics of
+    its own for the while, lets it stay where it is.
+
+    Args:
+        model (nn.Module): An EncoderDecoder of mmseg in eval mode.
+        stride (int): A multiple of the strides of all the model's maps.
+            Default: 32.
+
+    Returns:
+        int: Pixels, a multiple of ``stride``.
+
+    Raises:
+        UserError: It reaches all over the strip.
+    """
+    check_local(model)
+    start = LENGTH // 2 * stride
+    stop, length = start + stride, LENGTH * stride
+    reach = 0
+    for turned in (False, True):
+        weight = next(p for p in model.parameters() if p.dim() == 4)
+        x = weight.new_zeros(1, weight.shape[1], 2 * stride, length)
+        x[..., start:stop] = torch.nan
+        logits = _run_pointwise(model, x.mT if turned else x)
+        hit = (logits.mT if turned else logits).isnan().any(2).any(1)[0]
+        places = hit.nonzero().flatten()
+        first, last = int(places[0]), int(places[-1])
+        if first == 0 or last == length - 1:
+            raise UserError(
+                'the model is not exact in tiles: a pixel of the image '
+                f'reaches {length // 2} pixels and more, as by a pooling or '
+                'an attention over the whole map; predict on the whole image, '
+                'or on crops'
+            )
+        reach = max(reach, start - first, last + 1 - stop)
+    return -(-reach // stride) * stride
+
+
+def _run_pointwise(model: nn.Module, x: Tensor) -> Tensor:
+    def answer(
+        name: str, logits: Tensor, mask: object, size: object
+    ) -> TokenStats:
+        zeros = logits.new_zeros(1, logits.shape[1])
+        return TokenStats(zeros, zeros + 1)
+
+    note_sizes(x)
+    try:
+        find_layers(model)
+    except ValueError:
+        return encode_decode(model, x)
+    with answering(model, answer):
+        return encode_decode(model, x)

@@ -1,0 +1,156 @@
+"""Tiles of a small EA-FPN give the numbers of one run."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mmea
+from mmea.errors import UserError
+
+pytest.importorskip('mmseg')
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.model import revert_sync_batchnorm  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+
+from mmea.inference.tile_probe import encode_decode  # noqa: E402
+from mmea.inference.tiles import (  # noqa: E402
+    find_halo,
+    segment_in_tiles,
+    tile_logits,
+)
+from mmea.layers import SelfAttention2d  # noqa: E402
+from mmea.models.padding_mask import note_sizes  # noqa: E402
+from mmea.registry import MODELS  # noqa: E402
+
+SIZE = 70, 1000  # neither on the stride
+
+
+@pytest.fixture(scope='module')
+def model():
+    """Five attentions, the head's behind the others, which are one layer."""
+    net = Config.fromfile(
+        mmea.config(
+            'mobilenet_v2/ea_fpn_mobilenet-v2_4xb4-160k_ade20k-512x512.py'
+        )
+    ).model
+    net.backbone.update(init_cfg=None, widen_factor=0.25)
+    net.data_preprocessor.size = None
+    net.neck.update(in_channels=[8, 8, 24, 80], out_channels=16)
+    net.neck = [
+        net.neck,
+        dict(type='mmea.EANeck', in_channels=[16] * 4, share=True),
+    ]
+    net.decode_head.update(in_channels=[16] * 4, channels=16, num_classes=5)
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(net))
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            if name.endswith(('_memory', 'proj.weight', 'norm.weight')):
+                nn.init.normal_(param, std=0.5)
+        # Running statistics that are those of the net.
+        encode_decode(model.train(), torch.randn(2, 3, 128, 128))
+        for param in model.parameters():
+            param.mul_(1.3)
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def image():
+    rng = np.random.default_rng(0)
+    # Brighter to the right, so that parts have statistics of their own.
+    light = np.linspace(20, 255, SIZE[1])[None, :, None]
+    return (rng.random((*SIZE, 3)) * light).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def whole(model, image):
+    """Logits of one run, as of a preprocessor that pads to 32 pixels."""
+    prepare = model.data_preprocessor
+    x = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None]
+    x = (x - prepare.mean) / prepare.std
+    x = nn.functional.pad(x, (0, -SIZE[1] % 32, 0, -SIZE[0] % 32))
+    note_sizes(x, [SIZE])
+    with torch.no_grad():
+        return encode_decode(model, x)[0, :, : SIZE[0], : SIZE[1]]
+
+
+def error(model, image, whole, **options):
+    got = torch.full_like(whole, torch.nan)
+    for rows, columns, logits in tile_logits(model, image, **options):
+        got[:, rows, columns] = logits
+    assert not got.isnan().any()
+    return ((got - whole).abs().max() / whole.abs().max()).item()
+
+
+def test_equals_one_run(model, image, whole):
+    assert error(model, image, whole, core=256) < 1e-5
+    # And less than it takes is seen.
+    assert find_halo(model) > 64
+    assert error(model, image, whole, core=256, halo=64) > 1e-3
+
+
+def test_classes_in_a_file(model, image, whole, tmp_path):
+    path = tmp_path / 'classes.npy'
+    got = segment_in_tiles(model, image, core=512, out=path)
+    assert np.array_equal(np.load(path), got)
+    first, second = whole.topk(2, 0)[0]
+    clear = (first - second > 1e-4 * whole.abs().max()).numpy()
+    assert clear.mean() > 0.9 and len(np.unique(got)) > 1
+    assert np.array_equal(got[clear], whole.argmax(0).numpy()[clear])
+
+
+class Mean(nn.Module):
+    """Sees all, in a way that no type tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return x + self.act(x).mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ('part', 'error'),
+    [
+        (nn.GroupNorm(2, 16), 'GroupNorm, is not known to see a window alone'),
+        (nn.AdaptiveAvgPool2d(1), 'AdaptiveAvgPool2d, pools the whole map'),
+        (nn.Upsample(scale_factor=2, align_corners=True), 'align_corners='),
+        (SelfAttention2d(16), 'SelfAttention2d, reads other tokens'),
+        (nn.BatchNorm2d(16, track_running_stats=False), 'statistics of its'),
+        (nn.Sequential(Mean()), 'a pixel of the image reaches 1024 pixels'),
+    ],
+)
+def test_refused_parts(model, image, part, error, monkeypatch):
+    head = model.decode_head
+    inner = nn.Sequential(part, head.attention).eval()
+    monkeypatch.setitem(head._modules, 'attention', inner)
+    with pytest.raises(UserError, match=error):
+        segment_in_tiles(model, image)
+
+
+@pytest.mark.parametrize(
+    ('options', 'error'),
+    [
+        (dict(core=100), 'core must be a multiple of stride=32, at least 32'),
+        (dict(core=0), 'got core=0'),
+        (dict(halo=33), 'got halo=33'),
+    ],
+)
+def test_refused_arguments(model, image, options, error):
+    with pytest.raises(UserError, match=error):
+        segment_in_tiles(model, image, **{'halo': 0, **options})
+
+
+def test_refused_models_and_images(model, image):
+    with pytest.raises(UserError, match='EncoderDecoder of mmseg, got a ReLU'):
+        segment_in_tiles(nn.ReLU(), image)
+    with pytest.raises(UserError, match=r'uint8, got an array \(70, 1000\)'):
+        segment_in_tiles(model, image[..., 0])
+    model.train()
+    with pytest.raises(UserError, match=r'call eval\(\)'):
+        segment_in_tiles(model, image)
+    model.eval()
