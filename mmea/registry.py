@@ -11,6 +11,7 @@ from typing import NoReturn
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -29,6 +30,7 @@ __all__ = [
     'HOOKS',
     'METRICS',
     'MODELS',
+    'MODEL_WRAPPERS',
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
     'TRANSFORMS',
@@ -47,6 +49,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 WINGS = ('mmea.caam', 'mmea.gan', 'mmea.point_clouds', 'mmea.stereo')
 
 MODELS = _child('model', MMENGINE_MODELS, 'mmea.models', 'mmea.swap', *WINGS)
+MODEL_WRAPPERS = _child('model_wrapper', MMENGINE_MODEL_WRAPPERS, *WINGS)
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmea.datasets', *WINGS)
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmea.datasets')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'mmea.engine.hooks', *WINGS)

@@ -66,6 +66,12 @@ def main(argv: list[str] | None = None) -> None:
     use_safe_loading()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint or pick_weights(cfg)
+    if 'generator' in cfg.model and (args.tta or args.out or args.show_dir):
+        raise UserError(
+            f'--tta, --out and --show-dir are for what finds things in '
+            f'images; {cfg.filename} is a GAN, whose images mmea generate '
+            'writes'
+        )
     if args.tta:
         _use_tta(cfg)
     if args.out:

@@ -28,7 +28,9 @@ def tell_next_step(runner: Runner) -> None:
     work_dir = _short(runner.work_dir)
     config = str(Path(work_dir, Path(runner.cfg.filename).name))
     use = shlex.join(['mmea', 'predict', config]) + ' IMAGES --out found'
-    if not takes_images(runner.cfg):
+    if hasattr(getattr(runner.model, 'module', runner.model), 'generator'):
+        use = shlex.join(['mmea', 'generate', config]) + ' --out made'
+    elif not takes_images(runner.cfg):
         use = shlex.join(['mmea', 'test', config])
     report = shlex.join(['mmea', 'report', work_dir])
     if saved:

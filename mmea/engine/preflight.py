@@ -175,6 +175,9 @@ def _init_distributed(cfg: Config) -> None:
             'processes on CPUs; use tools/dist_train.sh (--launcher pytorch)'
         )
     torch.distributed.init_process_group('gloo')
+    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type')
+    if wrapper not in (None, 'MMDistributedDataParallel'):
+        return
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,

@@ -8,6 +8,7 @@ Source: arXiv:1805.08318, arXiv:2105.02358.
 """
 
 from .discriminator import SAGANDiscriminator
+from .distributed import GANDistributed
 from .extractors import (
     FidelityExtractor,
     MobileNetV2Extractor,
@@ -30,6 +31,7 @@ __all__ = [
     'FidelityExtractor',
     'FrechetDistance',
     'GAN',
+    'GANDistributed',
     'GANOptimWrapperConstructor',
     'GANSampleHook',
     'InceptionScore',

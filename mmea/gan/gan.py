@@ -4,7 +4,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import get_rank
+from mmengine.dist import (
+    all_reduce_dict,
+    all_reduce_params,
+    get_rank,
+    get_world_size,
+)
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapperDict
 from mmengine.structures import BaseDataElement
@@ -32,7 +37,11 @@ class GAN(BaseModel):
 
     The noise of an iteration is drawn from ``seed`` and the iteration's
     number, which is in the checkpoints: a resumed training goes on with the
-    noise that it would have had, and a GPU gets what a CPU gets.
+    noise that it would have had, and a GPU gets what a CPU gets. Of several
+    processes (:class:`GANDistributed`) each has its share of that noise, and
+    gradients are averaged, so that they train as one process with all of
+    their batches does, but for the generator's batch norms, whose statistics
+    are those of a process unless ``sync_bn`` shares them.
 
     Args:
         generator (dict): Of a network of noise and labels with
@@ -110,10 +119,13 @@ class GAN(BaseModel):
         """
         images, labels = self._read(data)
         parts = self.discriminator_steps
-        draws = iter(
-            draw_noise(
-                (self.seed, int(self.iteration), get_rank()),
-                [len(images) // parts] * (parts + 1),
+        number, rank = len(images) // parts, get_rank()
+        own = slice(rank * number, (rank + 1) * number)
+        draws = (
+            (noise[own], classes[own])
+            for noise, classes in draw_noise(
+                (self.seed, int(self.iteration)),
+                [number * get_world_size()] * (parts + 1),
                 self.generator.noise_channels,
                 self.generator.num_classes,
             )
@@ -124,6 +136,7 @@ class GAN(BaseModel):
                 real, classes, *next(draws), optim_wrapper['discriminator']
             )
         logs |= self._train_generator(*next(draws), optim_wrapper['generator'])
+        all_reduce_dict(logs, 'mean')
         self.iteration += 1
         # What the console and early stopping look for.
         loss = logs['loss_discriminator'] + logs['loss_generator']
@@ -145,7 +158,7 @@ class GAN(BaseModel):
             fake_score = _widen(self.discriminator(fake, fake_classes))
             loss = F.relu(1 - real_score).mean()
             loss = loss + F.relu(1 + fake_score).mean()
-        optim_wrapper.update_params(loss)
+        _update(optim_wrapper, self.discriminator, loss)
         return dict(
             loss_discriminator=loss.detach(),
             real_score=real_score.detach().mean(),
@@ -160,7 +173,7 @@ class GAN(BaseModel):
                 fake = self._generate(noise, classes)
                 classes = classes.to(fake.device)
                 loss = -_widen(self.discriminator(fake, classes)).mean()
-        optim_wrapper.update_params(loss)
+        _update(optim_wrapper, self.generator, loss)
         return dict(loss_generator=loss.detach())
 
     def forward(
@@ -183,7 +196,8 @@ class GAN(BaseModel):
         if mode not in ('tensor', 'predict'):
             raise ValueError(
                 f"mode must be tensor or predict, got {mode=}; a GAN's losses "
-                'are in its train_step()'
+                'are in its train_step(), which several processes call by '
+                "model_wrapper_cfg=dict(type='mmea.GANDistributed')"
             )
         if data_samples is None:
             data_samples = [BaseDataElement() for _ in inputs]
@@ -282,6 +296,16 @@ class GAN(BaseModel):
 
 def _labels(data_samples: Sequence[BaseDataElement]) -> Tensor:
     return torch.cat([sample.gt_label.flatten() for sample in data_samples])
+
+
+def _update(optim_wrapper: Any, net: nn.Module, loss: Tensor) -> None:
+    """Do what ``update_params`` does, with the gradients of all processes."""
+    optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+    if optim_wrapper.should_update():
+        grads = [p.grad for p in net.parameters() if p.grad is not None]
+        all_reduce_params(grads, op='mean')
+        optim_wrapper.step()
+        optim_wrapper.zero_grad()
 
 
 def _widen(scores: Tensor) -> Tensor:

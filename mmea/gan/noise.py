@@ -17,7 +17,8 @@ def draw_noise(
     """Draw the noise and the labels of an iteration, on the CPU.
 
     Args:
-        seed (Sequence[int]): Seed, iteration and rank.
+        seed (Sequence[int]): Numbers of 0 and more, such as a seed and an
+            iteration; zeros at the end change nothing.
         numbers (Sequence[int]): Images of each step.
         channels (int): Of the noise.
         classes (int): K; 0 gives labels of 0.

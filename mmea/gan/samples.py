@@ -114,15 +114,30 @@ def draw_rows(rows: Tensor, names: Sequence[str]) -> 'Figure':
     """
     from matplotlib.figure import Figure
 
-    width = 0.8 * rows.shape[1] + 1.2
-    figure = Figure((width, 0.8 * len(rows)), layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0.0)
-    axes = figure.subplots(len(rows), squeeze=False).ravel()
-    for ax, row, name in zip(axes, rows, names, strict=True):
-        ax.imshow(_beside(row), interpolation='nearest')
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-        ax.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=9)
+    # In inches: an image, and the longest name.
+    side, left = 0.75, 0.2 + 0.085 * max(map(len, names))
+    number, count = rows.shape[:2]
+    width, height = left + side * count, side * number
+    figure = Figure((width, height))
+    for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+        ax = figure.add_axes(
+            (
+                left / width,
+                1 - (i + 1) / number,
+                1 - left / width,
+                1 / number,
+            )
+        )
+        ax.imshow(_beside(row), interpolation='nearest', aspect='auto')
+        ax.set_axis_off()
+        figure.text(
+            (left - 0.1) / width,
+            1 - (i + 0.5) / number,
+            name,
+            ha='right',
+            va='center',
+            fontsize=9,
+        )
     return figure
 
 

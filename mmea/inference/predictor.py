@@ -185,7 +185,8 @@ def load(
     if hasattr(model, 'generator'):
         raise UserError(
             f'{cfg.filename} is a GAN, which makes images and takes none: '
-            'mmea generate, as docs/gan.md shows'
+            'mmea generate makes them, of config and checkpoint, which are '
+            'what to hand on, too; docs/gan.md shows it, and how to export'
         )
     return Predictor(model, cfg, meta or _meta(cfg))
 

@@ -72,10 +72,15 @@ def write_report(
     gallery = None
     if not num:
         notes.append('no gallery: it was not wanted')
+    elif any(run.is_gan for run in runs):
+        notes.append(
+            'no gallery: a GAN predicts nothing, its images are in samples in '
+            'its work dir; mmea generate makes more'
+        )
     elif any(run.cfg and not takes_images(run.cfg) for run in runs):
         notes.append(
-            'no gallery: the model takes no images; a model of point clouds '
-            'has predictions.html in its work dir'
+            'no gallery: the model takes no single images; pictures of its '
+            'validations are in its work dir, of point clouds predictions.html'
         )
     elif len(predictors) < len(runs):
         notes.append('no gallery: it takes a config and a checkpoint')

@@ -63,6 +63,10 @@ class Run:
         return TASKS.get(scope or '', 'training')
 
     @property
+    def is_gan(self) -> bool:
+        return 'generator' in ((self.cfg or {}).get('model') or {})
+
+    @property
     def metrics(self) -> list[str]:
         """Names of all metrics, the main one first."""
         names = [
