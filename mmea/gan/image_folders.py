@@ -1,5 +1,6 @@
 """Small images with a class, as a GAN takes them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,17 @@ class ClassFolders(_Images):
         resize (bool): Cut the largest square out of the middle of an image
             of another size, and scale it. Default: False, an error.
         flip (bool): Mirror half of the images, by chance. Default: False.
+        split (str): Folder in ``data_root`` that holds the folders of the
+            classes. Default: '', ``data_root`` itself.
+        classes (Sequence[str] | None): Names of the classes, in the order of
+            their folders. Default: None, those of the folders.
+        per_class (int | None): Take so many images of each class, spread
+            over it, at most. Default: None, all.
 
     Raises:
-        UserError: There are no class folders, one has no images, or an image
-            is damaged or, without ``resize``, of another size.
+        UserError: There are no class folders, not as many as ``classes``, one
+            has no images, or an image is damaged or, without ``resize``, of
+            another size.
     """
 
     def __init__(
@@ -76,19 +84,30 @@ class ClassFolders(_Images):
         *,
         resize: bool = False,
         flip: bool = False,
+        split: str = '',
+        classes: Sequence[str] | None = None,
+        per_class: int | None = None,
     ) -> None:
         super().__init__(flip)
         check_positive(img_size=img_size)
+        if per_class is not None:
+            check_positive(per_class=per_class)
         check_flags(resize=resize)
         self.img_size = img_size
         self.resize = resize
-        root = Path(data_root)
+        root = Path(data_root, split)
         folders = sorted(p for p in _list(root) if p.is_dir())
         folders = [p for p in folders if not p.name.startswith('.')]
         if not folders:
             raise UserError(
-                f'data_root={data_root} has no folders, one for each class '
+                f'data_root={root} has no folders, one for each class '
                 'is wanted: data_root/CLASS/NAME.png'
+            )
+        names = tuple(classes or (folder.name for folder in folders))
+        if len(names) != len(folders):
+            raise UserError(
+                f'data_root={root} has {len(folders)} folders, one for each '
+                f'class, and classes has {len(names)} names'
             )
         self.paths: list[Path] = []
         for label, folder in enumerate(folders):
@@ -100,9 +119,10 @@ class ClassFolders(_Images):
                     f'the class folder {folder} has no images '
                     f'({", ".join(sorted(SUFFIXES))}); fill or remove it'
                 )
+            found = found[:: -(-len(found) // (per_class or len(found)))]
             self.paths += found
             self.labels += [label] * len(found)
-        self.metainfo = dict(classes=tuple(p.name for p in folders))
+        self.metainfo = dict(classes=names)
 
     def load(self, i: int) -> tuple[np.ndarray, dict]:
         path = self.paths[i]

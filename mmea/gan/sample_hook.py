@@ -60,7 +60,8 @@ class GANSampleHook(Hook):
         self.num_classes = num_classes
         self.seed = seed
 
-    def before_train(self, runner: Runner) -> None:
+    # Not before_train: by then all that is told of the run has been.
+    def before_train_epoch(self, runner: Runner) -> None:
         if runner.iter == 0:
             self.draw(runner, 0)
 

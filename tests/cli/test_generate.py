@@ -1,25 +1,40 @@
 """A GAN through the commands: trained, then used."""
 
+import contextlib
+import io
+import json
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from torch import nn
 
+from mmea.cli.export import main as export
 from mmea.cli.generate import main
-from mmea.errors import UserError
-from mmea.inference import load, load_model
+from mmea.cli.predict import main as predict
+from mmea.cli.publish import main as publish
+from mmea.cli.report import main as report
+from mmea.cli.visualize import main as visualize
+from mmea.inference import load_model
+from mmea.test import main as evaluate
 from mmea.train import main as train
 
 CONFIG = """
 _base_ = __import__('mmea').config('sagan/eagan_tiny-imagenet.py')
 net = dict(img_size=32, num_classes=2, base_channels=2)
 model = dict(generator=dict(**net), discriminator=dict(**net))
-train_dataloader = dict(
-    batch_size=4, num_workers=0, persistent_workers=False,
-    dataset=dict(data_root='images', img_size=32))
-train_cfg = dict(max_iters=2)
+data = dict(data_root='images', img_size=32)
+loader = dict(batch_size=4, num_workers=0, persistent_workers=False)
+train_dataloader = dict(**loader, dataset=data)
+val_dataloader = dict(**loader, dataset=dict(**data, per_class=3))
+test_dataloader = val_dataloader
+val_evaluator = dict(extractor=dict(dataset=data, max_iters=3, batch_size=4))
+test_evaluator = val_evaluator
+train_cfg = dict(max_iters=2, val_interval=2)
 custom_hooks = [dict(type='mmea.GANSampleHook', num_images=2, num_steps=0)]
 randomness = dict(seed=0)
 """
@@ -38,13 +53,14 @@ def trained(tmp_path_factory):
     (root / 'tiny.py').write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        train(['tiny.py', '--work-dir', 'work'])
-    return root
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            train(['tiny.py', '--work-dir', 'work'])
+    return SimpleNamespace(root=root, said=said.getvalue())
 
 
 @pytest.fixture
 def project(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+    monkeypatch.chdir(trained.root)
 
 
 ARGS = ['tiny.py', 'work/iter_2.pth', '--device', 'cpu']
@@ -84,6 +100,67 @@ def test_bad_arguments(project, capsys, args, words):
     assert not Path('made').exists()
 
 
-def test_what_takes_images_says_what_to_do(project):
-    with pytest.raises(UserError, match='tiny.py is a GAN.* mmea generate'):
-        load(*ARGS[:2], device='cpu')
+DISTANCE = 'gan/frechet_distance_trained_here'
+
+
+def distances(folder):
+    """Those that a run has logged."""
+    lines = [
+        json.loads(line)
+        for file in Path(folder).rglob('*.json')
+        for line in file.read_text().splitlines()
+    ]
+    return {line[DISTANCE] for line in lines if DISTANCE in line}
+
+
+def test_a_test_repeats_the_validation(project):
+    (validated,) = distances('work')
+    evaluate(['tiny.py', 'work/iter_2.pth', '--work-dir', 'tested'])
+    (tested,) = distances('tested')
+    assert tested == pytest.approx(validated, rel=1e-6)
+    best = next(Path('work').glob('best*.pth'))
+    assert best.name.endswith('trained_here_iter_2.pth')
+
+
+def test_training_ends_with_what_comes_next(trained):
+    assert 'Next: mmea generate work/tiny.py --out made' in trained.said
+
+
+def test_report_has_the_curves(project, capsys):
+    report(['work', '--out', 'page.html'])
+    assert 'no gallery: a GAN predicts nothing' in capsys.readouterr().out
+    page = Path('page.html').read_text()
+    assert DISTANCE in page and 'loss_generator' in page
+
+
+IMAGE = 'images/cat/0.png'
+
+
+@pytest.mark.parametrize(
+    ('command', 'args'),
+    [
+        (predict, [*ARGS[:2], IMAGE, '--out', 'out']),
+        (visualize, [*ARGS[:2], IMAGE, '--out', 'out']),
+        (export, [*ARGS[:2], '--out', 'out.onnx']),
+        (publish, [*ARGS[:2], '--out', 'out']),
+        (evaluate, [*ARGS[:2], '--out', 'out']),
+    ],
+)
+def test_others_say_what_to_do(project, command, args):
+    with pytest.raises(SystemExit) as end:
+        command(args)
+    assert re.match(
+        r'error: .*tiny\.py is a GAN.*mmea generate', str(end.value)
+    )
+    assert not list(Path().glob('out*'))
+
+
+def test_a_detector_makes_no_images(project, monkeypatch):
+    net = nn.Linear(2, 2)
+    monkeypatch.setattr(
+        'mmea.inference.load_model',
+        lambda *_, **__: (net, SimpleNamespace(filename='net.py'), {}),
+    )
+    with pytest.raises(SystemExit) as end:
+        main([*ARGS, '--out', 'made'])
+    assert 'net.py is a Linear' in str(end.value)

@@ -1,4 +1,6 @@
 # SAGAN for images of 32 pixels, as StudioGAN has it.
+demo_model = '_base_/demo/sagan.py'
+
 model = dict(
     type='mmea.GAN',
     generator=dict(
@@ -14,3 +16,5 @@ model = dict(
         attention=dict(type='mmea.SAGANAttention2d'),
     ),
 )
+# Several processes; sync_bn='torch' on GPUs shares the norms' statistics.
+model_wrapper_cfg = dict(type='mmea.GANDistributed')

@@ -7,11 +7,22 @@ optim_wrapper = dict(
         optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999))
     ),
 )
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=100_000)
+train_cfg = dict(
+    type='IterBasedTrainLoop', max_iters=100_000, val_interval=5000
+)
+val_cfg = dict()
+test_cfg = dict()
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=5000,
+        max_keep_ckpts=2,
+        save_param_scheduler=False,
+        # The network it is measured by is in the name.
+        save_best='gan/frechet_distance_trained_here',
+        rule='less',
     ),
 )
 log_processor = dict(by_epoch=False)

@@ -2,6 +2,7 @@ from .best_checkpoint_hook import BestCheckpointHook, keep_best
 from .cls_picture_hook import ClsPictureHook
 from .det_picture_hook import DetPictureHook
 from .finite_loss_hook import FiniteLossHook
+from .first_validation_hook import FirstValidationHook
 from .paired_run_hook import PairedRunHook
 from .plain_meta_hook import PlainMetaHook
 from .seg_label_check_hook import SegLabelCheckHook
@@ -12,6 +13,7 @@ __all__ = [
     'ClsPictureHook',
     'DetPictureHook',
     'FiniteLossHook',
+    'FirstValidationHook',
     'PairedRunHook',
     'PlainMetaHook',
     'SegLabelCheckHook',
