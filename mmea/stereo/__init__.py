@@ -7,7 +7,6 @@ Source: arXiv:1803.08669; arXiv:1812.01243 for attention in it.
 """
 
 from .data_preprocessor import StereoDataPreprocessor
-from .first_validation_hook import FirstValidationHook
 from .metrics import EndPointError
 from .middlebury import Middlebury
 from .pfm import read_pfm
@@ -19,7 +18,6 @@ from .volume_attention import VolumeAttention
 __all__ = [
     'DisparityPictureHook',
     'EndPointError',
-    'FirstValidationHook',
     'Middlebury',
     'PSMNet',
     'SceneFlow',
