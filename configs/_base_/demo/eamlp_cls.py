@@ -13,9 +13,12 @@ model = dict(
         # Tokens as published take longer to learn (docs/results.md).
         stem='convolutions',
         token_dims=32,
-        # Of so narrow a net the published weights, N(0, 0.02^2), are too small.
+        # For so narrow a net N(0, 0.02^2), as published, is too small.
         init_cfg=dict(
-            type='Kaiming', layer='Linear', mode='fan_in', nonlinearity='linear'
+            type='Kaiming',
+            layer='Linear',
+            mode='fan_in',
+            nonlinearity='linear',
         ),
         drop_path_rate=0.0,
         out_type='featmap',

@@ -9,9 +9,12 @@ model = dict(
         # Its last map is smaller than a window.
         pad_small_map=True,
         drop_path_rate=0.0,
-        # Of so narrow a net the published weights, N(0, 0.02^2), are too small.
+        # For so narrow a net N(0, 0.02^2), as published, is too small.
         init_cfg=dict(
-            type='Kaiming', layer='Linear', mode='fan_in', nonlinearity='linear'
+            type='Kaiming',
+            layer='Linear',
+            mode='fan_in',
+            nonlinearity='linear',
         ),
     ),
     head=dict(

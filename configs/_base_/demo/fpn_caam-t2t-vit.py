@@ -9,7 +9,7 @@ model = dict(
         feedforward_channels=192,
         t2t_cfg=dict(token_dims=32),
         drop_path_rate=0.0,
-        # Of so narrow a net the published weights, N(0, 0.02^2), are too small.
+        # For so narrow a net N(0, 0.02^2), as published, is too small.
         init_cfg=dict(
             type='Kaiming',
             layer='Linear',

@@ -13,7 +13,7 @@ model = dict(
         # Tokens as published take longer to learn (docs/results.md).
         stem='convolutions',
         token_dims=32,
-        # Of so narrow a net the published weights, N(0, 0.02^2), are too small.
+        # For so narrow a net N(0, 0.02^2), as published, is too small.
         init_cfg=dict(
             _delete_=True,
             type='Kaiming',
