@@ -13,8 +13,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from PIL import Image
 
-from benchmarks import blocks, detector_places, overview, run
+from benchmarks import blocks, detector_places, gan, overview, run
+from mmea.gan import TrainedHereExtractor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,3 +163,57 @@ def test_costs_in_the_readme_are_those_of_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(overview, 'PICTURE', tmp_path / 'cost.png')
     overview.main()
     assert plt.imread(tmp_path / 'cost.png').std() > 0
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two classes of dots in two colours."""
+    for label, name in enumerate(('dark', 'light')):
+        (tmp_path / 'images' / name).mkdir(parents=True)
+        for i in range(4):
+            array = torch.randint(100 * label, 100 * label + 90, (32, 32, 3))
+            image = Image.fromarray(array.byte().numpy())
+            image.save(tmp_path / f'images/{name}/{i}.png')
+    return str(tmp_path / 'images')
+
+
+def test_gan_trains_once(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        gan,
+        'TrainedHereExtractor',
+        lambda data: TrainedHereExtractor(data, max_iters=3, batch_size=4),
+    )
+    monkeypatch.chdir(tmp_path)
+    sizes = ['--iters', '2', '--width', '2', '--batch-size', '4']
+    command = ['gan', '--out', 'out', 'train', images, *sizes]
+
+    def lines(*members):
+        monkeypatch.setattr(sys, 'argv', [*command, '--members', *members])
+        gan.main()
+        text = Path('out/runs.jsonl').read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    first = lines('none')
+    assert [line['member'] for line in lines('none', 'external')] == [
+        'none', 'external',
+    ]  # fmt: skip
+    assert lines('none')[0] == first[0]  # not trained again
+    line = first[0]
+    assert line['iters'] == 2 and line['frechet_distance_trained_here'] > 0
+    assert 1 <= line['inception_score_trained_here'] <= 2
+    assert Path('out/none-0.png').stat().st_size > 1000
+
+
+def test_gan_cost(tmp_path, monkeypatch):
+    options = ['cost', '--channels', '16', '--sizes', '8']
+    monkeypatch.setattr(sys, 'argv', ['gan', '--out', str(tmp_path), *options])
+    gan.main()
+    with (tmp_path / 'cost.csv').open() as file:
+        rows = {(r['member'], r['mode']): r for r in csv.DictReader(file)}
+    assert len(rows) == 4
+    # 1.25 C^2 for each token, and its 16 pooled keys and values.
+    macs = 64 * (1.25 * 16**2 + 16 * (16 / 8 + 16 / 2))
+    assert int(rows['self', 'inference']['macs']) == macs
+    # Two projections, and 64 slots in two memories.
+    macs = 64 * (2 * 16**2 + 2 * 64 * 16)
+    assert int(rows['external', 'inference']['macs']) == macs

@@ -32,6 +32,7 @@ from mmea.registry import (
     DATASETS,
     HOOKS,
     METRICS,
+    MODEL_WRAPPERS,
     MODELS,
     WEIGHT_INITIALIZERS,
 )
@@ -134,6 +135,7 @@ def check_configs(value, place, seen=None):
                 or HOOKS.get(name)
                 or DATASETS.get(name)
                 or METRICS.get(name)
+                or MODEL_WRAPPERS.get(name)
                 or WEIGHT_INITIALIZERS.get(name)
             )
             assert part, f'{place}: {name} is not registered'
