@@ -1591,6 +1591,8 @@ FAULTS = [
         "if not known or getattr(self.layer, 'sub_sample', False):",
         'if not known:',
         'tests/stereo/test_psmnet.py::TestVolumeAttention',
+    ),
+    Fault(
         'walk-along-a-straight-line',
         'mmea.gan.noise.interpolate',
         'if angle.sin() > 1e-6:',
