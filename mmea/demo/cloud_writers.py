@@ -96,5 +96,5 @@ def finish_shapenet(root: Path, records: dict[str, list]) -> None:
     for split, names in lists.items():
         path = folder / f'shuffled_{split}_file_list.json'
         path.write_text(json.dumps(names))
-    names = {name: PARTS[kind] for kind, (name, _, _) in SHAPENET.items()}
-    (root / 'part_names.json').write_text(json.dumps(names))
+    parts = {name: PARTS[kind] for kind, (name, _, _) in SHAPENET.items()}
+    (root / 'part_names.json').write_text(json.dumps(parts))

@@ -6,10 +6,11 @@ its shelf, are boards. Which it is tells what is around it. Proportions are
 drawn anew for each solid, and it is turned about the vertical, z.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ['PARTS', 'Cloud', 'render_solid']
 
@@ -39,9 +40,11 @@ class Cloud:
     parts: np.ndarray
 
 
-def _face(part: str, corner: Sequence, u: Sequence, v: Sequence) -> Piece:
+def _face(
+    part: str, corner: ArrayLike, side: ArrayLike, other: ArrayLike
+) -> Piece:
     """Span a parallelogram, from a corner along two sides."""
-    start, u, v = (np.asarray(x, float) for x in (corner, u, v))
+    start, u, v = (np.asarray(x, float) for x in (corner, side, other))
     normal = np.cross(u, v)
     area = float(np.linalg.norm(normal))
 
@@ -62,23 +65,23 @@ def _board(
     return [_face(part, corner, u, v), _face(part, behind, v, u)]
 
 
-def _box(part: str, low: Sequence, high: Sequence) -> list[Piece]:
-    low = np.asarray(low, float)
-    sides = np.diag(np.asarray(high, float) - low)
+def _box(part: str, low: ArrayLike, high: ArrayLike) -> list[Piece]:
+    corner = np.asarray(low, float)
+    sides = np.diag(np.asarray(high, float) - corner)
     faces = []
     for i in range(3):
         u, v = sides[(i + 1) % 3], sides[(i + 2) % 3]
-        faces.append(_face(part, low, v, u))
-        faces.append(_face(part, low + sides[i], u, v))
+        faces.append(_face(part, corner, v, u))
+        faces.append(_face(part, corner + sides[i], u, v))
     return faces
 
 
 def _tube(
-    part: str, start: Sequence, end: Sequence, radius: float, tip: float
+    part: str, start: ArrayLike, end: ArrayLike, radius: float, tip: float
 ) -> Piece:
     """Turn a rod or a cone, its radius going over into ``tip``; no ends."""
-    start, end = np.asarray(start, float), np.asarray(end, float)
-    axis = end - start
+    foot = np.asarray(start, float)
+    axis = np.asarray(end, float) - foot
     length = float(np.linalg.norm(axis))
     axis = axis / length
     side = np.cross(axis, np.eye(3)[np.abs(axis).argmin()])
@@ -95,13 +98,13 @@ def _tube(
         angle = 2 * np.pi * rng.random((n, 1))
         out = np.cos(angle) * side + np.sin(angle) * other
         reach = (radius + t * (tip - radius))[:, None]
-        points = start + t[:, None] * length * axis + reach * out
+        points = foot + t[:, None] * length * axis + reach * out
         return points, (length * out + (radius - tip) * axis) / slope
 
     return part, float(np.pi * (radius + tip) * slope), draw
 
 
-def _rod(part: str, start: Sequence, end: Sequence, radius: float) -> Piece:
+def _rod(part: str, start: ArrayLike, end: ArrayLike, radius: float) -> Piece:
     return _tube(part, start, end, radius, radius)
 
 

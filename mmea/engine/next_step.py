@@ -27,16 +27,16 @@ def tell_next_step(runner: Runner) -> None:
     # it is given to takes the best checkpoint beside it.
     work_dir = _short(runner.work_dir)
     config = str(Path(work_dir, Path(runner.cfg.filename).name))
-    use = shlex.join(['mmea', 'predict', config]) + ' IMAGES --out found'
-    if hasattr(getattr(runner.model, 'module', runner.model), 'generator'):
-        use = shlex.join(['mmea', 'generate', config]) + ' --out made'
-    elif not takes_images(runner.cfg):
-        use = shlex.join(['mmea', 'test', config])
-    report = shlex.join(['mmea', 'report', work_dir])
-    if saved:
-        print(f'Next: {use}\n      {report}')
-    else:
-        print(f'Next: {report}')
+    steps = [shlex.join(['mmea', 'report', work_dir])]
+    if saved and hasattr(getattr(runner.model, 'module', runner.model), 'generator'):
+        generate = shlex.join(['mmea', 'generate', config])
+        steps.insert(0, f'{generate} --out made')
+    elif saved and takes_images(runner.cfg):
+        predict = shlex.join(['mmea', 'predict', config])
+        steps.insert(0, f'{predict} IMAGES --out found')
+    elif saved and runner.cfg.get('test_dataloader'):
+        steps.insert(0, shlex.join(['mmea', 'test', config]))
+    print('Next: ' + '\n      '.join(steps))
 
 
 def _checkpoints(runner: Runner) -> Iterator[str]:

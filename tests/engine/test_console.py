@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger, print_log
 from mmengine.runner import IterBasedTrainLoop
+from torch import nn
 
 from mmea.cli.predict import main as use
 from mmea.engine import console, noise
@@ -78,13 +80,28 @@ def test_next_step_of_two_bests(capsys, monkeypatch):
     runner = SimpleNamespace(
         hooks=[saver],
         work_dir='/w',
-        cfg=SimpleNamespace(filename='x/own.py', get={}.get),
+        cfg=ConfigDict(
+            filename='x/own.py',
+            test_dataloader=dict(dataset=dict(pipeline=[])),
+        ),
         message_hub=SimpleNamespace(runtime_info=hub),
+        model=SimpleNamespace(),
     )
     tell_next_step(runner)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'Best checkpoint: b 0.25, /w/best_b.pth'
     assert lines[1].startswith('Next: mmea predict /w/own.py ')
+    runner.cfg.test_dataloader.dataset.pop('pipeline')  # of point clouds
+    tell_next_step(runner)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ['Next: mmea test /w/own.py', '      mmea report /w']
+    runner.cfg.pop('test_dataloader')
+    tell_next_step(runner)
+    assert capsys.readouterr().out.endswith('\nNext: mmea report /w\n')
+    runner.model.generator = nn.Identity()
+    tell_next_step(runner)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == 'Next: mmea generate /w/own.py --out made'
     monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: 1)
     tell_next_step(runner)
     assert not capsys.readouterr().out
