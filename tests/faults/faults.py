@@ -619,8 +619,8 @@ FAULTS = [
     Fault(
         'stochastic-depth-in-the-first-stage',
         'mmea.models.backbones.volo.VOLO.__init__',
-        '_block(*early, attention)',
-        '_block(*early, attention, rate)',
+        '_block(attention, 0.0, *early)',
+        '_block(attention, rate, *early)',
         'tests/models/backbones/test_volo.py::'
         'test_stochastic_depth_leaves_out_the_first_stage',
     ),

@@ -141,7 +141,7 @@ class VOLO(BaseModule):
         self.grid = tuple(-(-size // STRIDE) for size in pair)
         self.pos_embed = nn.Parameter(torch.empty(1, *self.grid, width))
         early, late = zip(*(sizes[key] for key in BY_STRIDE))
-        self.stages = nn.ModuleList()
+        self.stages: Any = nn.ModuleList()
         total = sum(depths)
         rates = [drop_path_rate * i / max(total - 1, 1) for i in range(total)]
         for i, depth in enumerate(depths):
@@ -149,9 +149,9 @@ class VOLO(BaseModule):
             self.stages.append(
                 nn.Sequential(
                     *(
-                        _block(*late, _SELF_ATTENTION, rate)
+                        _block(_SELF_ATTENTION, rate, *late)
                         if i
-                        else _block(*early, attention)
+                        else _block(attention, 0.0, *early)
                         for rate in rates[start : start + depth]
                     )
                 )
@@ -261,11 +261,11 @@ class VOLO(BaseModule):
 
 
 def _block(
+    attention: dict | None,
+    drop_path_rate: float,
     embed_dims: int,
     num_heads: int,
     feedforward_channels: int,
-    attention: dict | None,
-    drop_path_rate: float = 0.0,
 ) -> MapBlock:
     layer = None
     check_attention(attention)

@@ -64,7 +64,7 @@ def pad(x: Tensor, size: int) -> Tensor:
     return F.pad(x, (0, -width % size, 0, -height % size))
 
 
-def init_linear(module: nn.Module) -> None:
+def init_linear(module: nn.Linear | nn.Conv2d) -> None:
     """Initialise a linear layer, or the convolution that stands for one."""
     nn.init.trunc_normal_(module.weight, std=0.02)
     if module.bias is not None:

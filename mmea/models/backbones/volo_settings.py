@@ -8,7 +8,7 @@ from mmea.layers._checks import check_indices, check_multiple, check_positive
 __all__ = ['ARCHS', 'BY_STRIDE', 'NUM_STAGES', 'check_arch', 'check_stages']
 
 #: Blocks of the four stages; the rest at stride 8, then at stride 16.
-ARCHS = {
+ARCHS: dict[str, dict[str, Any]] = {
     name: dict(
         num_layers=layers,
         embed_dims=dims,
