@@ -28,7 +28,8 @@ def tell_next_step(runner: Runner) -> None:
     work_dir = _short(runner.work_dir)
     config = str(Path(work_dir, Path(runner.cfg.filename).name))
     steps = [shlex.join(['mmea', 'report', work_dir])]
-    if saved and hasattr(getattr(runner.model, 'module', runner.model), 'generator'):
+    model = getattr(runner.model, 'module', runner.model)
+    if saved and hasattr(model, 'generator'):
         generate = shlex.join(['mmea', 'generate', config])
         steps.insert(0, f'{generate} --out made')
     elif saved and takes_images(runner.cfg):
