@@ -65,6 +65,8 @@ class MobileNetV2Extractor(_Extractor):
     """
 
     name = 'mobilenet_v2'
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, weights: str, out: str = 'features', size: int = 224

@@ -68,10 +68,10 @@ def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
     cosine = one @ two / (one.norm() * two.norm())
     angle = cosine.clamp(-1, 1).arccos()
     t = torch.linspace(0, 1, steps).to(one)[:, None]
-    parts = 1 - t, t
+    back, forth = 1 - t, t
     if angle.sin() > 1e-6:
-        parts = tuple((part * angle).sin() / angle.sin() for part in parts)
-    return (parts[0] * one + parts[1] * two).to(start)
+        back, forth = ((s * angle).sin() / angle.sin() for s in (back, forth))
+    return (back * one + forth * two).to(start)
 
 
 def to_pixels(images: Tensor) -> Tensor:

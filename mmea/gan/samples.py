@@ -66,9 +66,8 @@ def walk_rows(
     Raises:
         ValueError: A number is out of its range.
     """
-    return _make(
-        model, labels, interpolate(*_draw(model, 2, seed), steps=steps)
-    )
+    start, end = _draw(model, 2, seed)
+    return _make(model, labels, interpolate(start, end, steps))
 
 
 def _draw(model: Any, number: int, seed: int) -> Tensor:
