@@ -41,6 +41,7 @@ SIZES = [(3, 2), (3, 1), (3, 3), (5, 2), (5, 3), (1, 1), (1, 3), (3, 5)]
 
 
 class TestOutlookAttention2d(LayerTester):
+    least = 3
     layer = OutlookAttention2d
     kwargs = dict(in_channels=6, num_heads=2)
 
