@@ -35,7 +35,7 @@ def test_demo(name):
     judge = demo.val_evaluator.extractor
     assert judge.dataset.split == 'train' and 'flip' not in judge.dataset
     assert [hook['type'] for hook in demo.custom_hooks] == [
-        'EMAHook', 'mmea.FirstValidationHook', 'mmea.GANSampleHook',
+        'mmea.FirstValidationHook', 'mmea.GANSampleHook',
     ]  # fmt: skip
     for hook in demo.custom_hooks:
         HOOKS.build(hook)

@@ -33,7 +33,7 @@ test_evaluator = val_evaluator
 
 randomness = dict(seed=0)
 optim_wrapper = dict(
-    generator=dict(optimizer=dict(lr=5e-4, betas=(0.0, 0.9))),
+    generator=dict(optimizer=dict(lr=1e-3, betas=(0.0, 0.9))),
     discriminator=dict(optimizer=dict(lr=1e-3, betas=(0.0, 0.9))),
 )
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
@@ -41,7 +41,6 @@ default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=max_iters // 2)
 )
 custom_hooks = [
-    dict(type='EMAHook', momentum=0.02),
     dict(type='mmea.FirstValidationHook'),
     dict(type='mmea.GANSampleHook', interval=max_iters // 4),
 ]
