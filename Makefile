@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 DOCS = .venv-docs/bin
 export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test test-slow test-faults faults test-install benchmark env docs lint format wheel release clean distclean
+.PHONY: help demo test test-slow test-faults test-examples faults test-install benchmark env docs lint format wheel release clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,10 @@ test-faults:  ## run the tests of what docs/reliability.md promises
 	$(PYTEST) --dist worksteal -m "not slow" $(ARGS) \
 		$$(grep -o '`tests/[^`]*`' docs/reliability.md | tr -d '`' | sort -u)
 
+test-examples:  ## run the tests of examples/, in .venv-examples
+	@bash tools/setup_env.sh examples
+	.venv-examples/bin/python -m pytest tests/examples $(ARGS)
+
 faults:  ## plant small faults, see that the tests catch each
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m tests.faults $(ARGS)
@@ -45,7 +49,7 @@ benchmark:  ## measure attention against its rivals; about an hour on 2 cores
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
 
-env:  ## set up only: LEVEL=demo (default), test, tools or docs
+env:  ## set up only: LEVEL=demo (default), test, tools, docs, examples
 	@bash tools/setup_env.sh $(LEVEL)
 
 docs:  ## build the documentation into site/, with the API
@@ -78,4 +82,4 @@ clean:  ## remove what builds and tests left (environments and compiled ops stay
 	find mmea tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments too (compiled ops stay)
-	rm -rf .venv .venv-docs .venv-openmmlab .venv-compiled .venv-openmmlab-compiled
+	rm -rf .venv .venv-docs .venv-examples .venv-openmmlab .venv-compiled .venv-openmmlab-compiled

@@ -1,6 +1,6 @@
 """Answer questions about pictures, by LXMERT with and without CATT.
 
-    pip install mmea[onedl,lxmert]
+    pip install mmea[onedl-det,lxmert]  # not beside mmpretrain
     python -m examples.easy_vqa easy_vqa-1.0-py3-none-any.whl --form ft
     python -m examples.easy_vqa easy_vqa-1.0-py3-none-any.whl --form none
 

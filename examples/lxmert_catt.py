@@ -1,6 +1,6 @@
 """Causal attention (CATT) around the layers of LXMERT, over transformers.
 
-    pip install mmea[lxmert]
+    pip install mmea[onedl-det,lxmert]  # not beside mmpretrain
 
     from transformers import LxmertForQuestionAnswering
     from examples.lxmert_catt import add_catt

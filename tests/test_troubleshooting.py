@@ -148,6 +148,12 @@ def half_written_grammar(case):
     driver.load_grammar(driver.__file__, 'grammar.pickle')
 
 
+@cause('NoneType takes no arguments')
+def new_transformers(case):
+    missing = None  # what transformers no longer has
+    type('BertPreTrainedModel', (missing,), {})
+
+
 @cause('no config file ..., and mmea ships no config')
 def no_config(case):
     return case.fails(config='nothing.py')

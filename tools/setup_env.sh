@@ -5,6 +5,8 @@
 #   tools  ruff, build and twine, for `make lint`, `wheel` and `release`
 #   demo   torch, the stack and mmea itself
 #   test   the test tools too
+#   examples  what tests/examples need, in .venv-examples: transformers is not to be
+#          beside mmpretrain
 #
 # From the environment:
 #   STACK   onedl (default, in .venv) or openmmlab (stock, in .venv-openmmlab)
@@ -41,9 +43,10 @@ case $ops in
 esac
 case $level in
   docs) venv=.venv-docs ;;
+  examples) venv=.venv-examples extras=onedl-det,lxmert ;;
   tools | demo) ;;
   test) extras=$extras,dev ;;
-  *) die "the level must be docs, tools, demo or test, got '$level'" ;;
+  *) die "the level must be docs, tools, demo, test or examples, got '$level'" ;;
 esac
 
 wheels=${XDG_CACHE_HOME:-$HOME/.cache}/mmea/wheels
@@ -229,6 +232,7 @@ else
   say "Installing torch, the stack and mmea (about 6 GB on disk)"
   install_all
 fi
+[[ $level != examples ]] || pip install "$(sed -n 's/^ *\(pytest>.*\)/\1/p' setup.cfg)"
 [[ $level != test ]] || stamp demo >"$venv/.mmea-demo"
 stamp "$level" >"$venv/.mmea-$level"
 say "$venv is ready"

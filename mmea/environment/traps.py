@@ -223,6 +223,17 @@ def half_written_grammar(facts: Facts) -> Trap | None:
 
 
 @trap
+def new_transformers(facts: Facts) -> Trap | None:
+    # Its networks of two modalities derive from what it did not find there.
+    if not facts['mmpretrain'].error.endswith('NoneType takes no arguments'):
+        return None
+    return Trap(
+        'mmpretrain cannot be imported beside transformers 5 and later',
+        'pip uninstall -y transformers',
+    )
+
+
+@trap
 def opencv_over_opencv(facts: Facts) -> Trap | None:
     versions = facts['cv2'].versions
     if len(set(versions.values())) < 2:

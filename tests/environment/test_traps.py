@@ -116,6 +116,15 @@ CASES = [
         "shutil.rmtree(platformdirs.user_cache_dir('YAPF', 'Google'))\"",
     ),
     (
+        'new_transformers',
+        having(
+            mmpretrain='1.2.0',
+            error=dict(mmpretrain='TypeError: NoneType takes no arguments'),
+        ),
+        'mmpretrain cannot be imported beside transformers 5 and later',
+        'pip uninstall -y transformers',
+    ),
+    (
         'opencv_over_opencv',
         having(
             cv2={'opencv-python': '4.9.0', 'opencv-python-headless': '4.12.0'}
