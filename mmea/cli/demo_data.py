@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         nargs='+',
         metavar='N',
         help='height and width in pixels, or points of a cloud; default: '
-        '128 128, cityscapes 128 256, clouds 256',
+        '128 128, cityscapes 128 256, sceneflow 96 160, clouds 256',
     )
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)

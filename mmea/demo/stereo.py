@@ -67,7 +67,7 @@ def render_pair(
     left, disparity = _view(surfaces, size, right=False)
     right, _ = _view(surfaces, size, right=True)
     if noise:
-        right = right * rng.uniform(1 - noise / 40, 1 + noise / 40)
+        right = right * rng.uniform(1 - noise / 100, 1 + noise / 100)
         left = left + rng.normal(0, noise, left.shape)
         right = right + rng.normal(0, noise, right.shape)
     left, right = (
@@ -95,8 +95,8 @@ def _view(
 
 
 def _wall(rng: np.random.Generator, size: tuple[int, int]) -> _Surface:
-    slopes = rng.uniform(-1.5, 1.5, 2) / size[::-1]
-    far = rng.uniform(4, 7)
+    slopes = rng.uniform(-2, 2, 2) / size[::-1]
+    far = rng.uniform(5, 14)
     return _Surface(far, *slopes, lambda x, y: x == x, _texture(rng))
 
 
@@ -105,7 +105,7 @@ def _floor(rng: np.random.Generator, size: tuple[int, int]) -> _Surface:
     height = size[0]
     edge = rng.uniform(0.5, 0.8) * height
     slope = rng.uniform(10, 18) / height
-    far = rng.uniform(6, 9)
+    far = rng.uniform(6, 15)
     return _Surface(
         far - slope * edge, 0.0, slope, lambda x, y: y > edge, _texture(rng)
     )
@@ -120,7 +120,7 @@ def _shape(rng: np.random.Generator, size: tuple[int, int]) -> _Surface:
     kind = SHAPES[rng.integers(len(SHAPES))]
     # At most 3 pixels from the middle, wherever the shape is.
     b, c = rng.uniform(-1, 1, 2) / (2 * max(1, stretch) * radius)
-    middle = rng.uniform(8, MAX_DISPARITY - 3)
+    middle = rng.uniform(9, MAX_DISPARITY - 3)
 
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         dx, dy = x - centre[0], y - centre[1]
@@ -141,21 +141,20 @@ def _shape(rng: np.random.Generator, size: tuple[int, int]) -> _Surface:
 def _texture(
     rng: np.random.Generator,
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Make a colour of every point: two, mixed by noise of many sizes."""
+    """Make a colour of every point, by noise of several sizes."""
     side = 128
-    mix = np.zeros((side, side))
-    for cells, weight in ((4, 1.0), (12, 0.8), (32, 0.6), (64, 0.5)):
-        cell = rng.uniform(-1, 1, (cells, cells))
-        mix += weight * cv2.resize(
-            cell, (side, side), interpolation=cv2.INTER_CUBIC
+    colours = np.tile(rng.uniform(80, 175, 3), (side, side, 1))
+    for cells, depth in ((6, 40), (13, 60), (26, 40), (52, 20)):
+        noise = rng.uniform(-depth, depth, (cells, cells, 3))
+        colours += cv2.resize(
+            noise, (side, side), interpolation=cv2.INTER_CUBIC
         )
-    if rng.uniform() < 0.3:
-        period = rng.integers(6, 20)
-        mix += 1.2 * np.sign(np.sin(2 * np.pi * np.arange(side) / period))
-    mix = (mix - mix.min()) / np.ptp(mix)
-    dark, light = rng.uniform(0, 130, 3), rng.uniform(90, 255, 3)
-    colours = (dark + mix[..., None] * (light - dark)).astype(np.float32)
-    angle, zoom = rng.uniform(0, np.pi), rng.uniform(0.6, 1.3)
+    if rng.uniform() < 0.2:
+        period = rng.integers(12, 24)
+        wave = np.sin(2 * np.pi * np.arange(side) / period)
+        colours += 40 * np.sign(wave)[:, None]
+    colours = colours.clip(0, 255).astype(np.float32)
+    angle, zoom = rng.uniform(0, np.pi), rng.uniform(0.7, 1.2)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     offset = rng.uniform(0, side, 2)
 

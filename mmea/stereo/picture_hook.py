@@ -39,39 +39,37 @@ class DisparityPictureHook(PictureHook):
 
         rows = [_planes(sample) for sample in self.samples]
         height, width = rows[0]['prediction'].shape
-        figure = Figure(
-            (11, (2.65 * height / width + 0.25) * len(rows) + 0.8),
-            layout='constrained',
+        side = 2.65 * height / width + 0.25
+        figure = Figure((11, side * len(rows) + 0.7), layout='constrained')
+        grid = figure.add_gridspec(
+            len(rows) + 1, 4, height_ratios=[side] * len(rows) + [0.1]
         )
-        axes = figure.subplots(len(rows), 4, squeeze=False)
         top = max(np.nanmax(p) for r in rows for p in _disparities(r))
-        limits = {'error': dict(vmin=0, vmax=self.max_error, cmap='inferno')}
-        for row, planes in zip(axes, rows):
-            for ax in row:
+        error = dict(vmin=0, vmax=self.max_error, cmap='inferno')
+        depth = dict(vmin=0, vmax=top, cmap='turbo')
+        shown = {}
+        for i, planes in enumerate(rows):
+            for j, (title, plane) in enumerate(planes.items()):
+                ax = figure.add_subplot(grid[i, j])
                 ax.set_axis_off()
-            for ax, (title, plane) in zip(row, planes.items()):
-                colours = limits.get(
-                    title, dict(vmin=0, vmax=top, cmap='turbo')
+                colours = error if title == 'error' else depth
+                shown[title] = ax.imshow(
+                    plane, interpolation='nearest', **colours
                 )
-                ax.imshow(plane, interpolation='nearest', **colours)
+                if title == 'error':
+                    title = f'error, mean {np.nanmean(plane):.2f}'
                 ax.set_title(title, fontsize=10)
-            if 'error' in planes:
-                mean = np.nanmean(planes['error'])
-                row[3].set_title(f'error, mean {mean:.2f}', fontsize=10)
-        for column, label, end in (
-            (axes[:, 1:3], 'disparity, pixels', 'neither'),
-            (axes[:, 3:], 'error, pixels', 'max'),
+        for title, columns in (
+            ('prediction', grid[-1, 1:3]),
+            ('error', grid[-1, 3]),
         ):
-            shown = column[0, 0].images
-            if shown:
+            if title in shown:
                 figure.colorbar(
-                    shown[0],
-                    ax=column,
-                    location='bottom',
-                    label=label,
-                    extend=end,
-                    aspect=30,
-                    shrink=0.8,
+                    shown[title],
+                    cax=figure.add_subplot(columns),
+                    orientation='horizontal',
+                    label='pixels',
+                    extend='max' if title == 'error' else 'neither',
                 )
         return figure
 

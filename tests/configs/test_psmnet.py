@@ -16,6 +16,7 @@ from .harness import leaves, load
 
 NAMES = [name for name in leaves('mmengine') if name.startswith('psmnet/')]
 SMALL = [
+    'model.form=hourglass',
     'model.channels=2',
     'model.num_blocks=[1,1,1,1]',
     'model.pool_sizes=[4,2]',

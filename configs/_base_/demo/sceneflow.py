@@ -1,19 +1,19 @@
 # Pairs of exact disparity that mmea renders, written as Scene Flow is.
 # `max_epochs` is the one number to change.
-max_epochs = 10
+max_epochs = 15
 
 demo_scenes = dict(
     layout='sceneflow', num_train=120, num_val=20, size=(96, 160), seed=0
 )
 data_root = 'data/demo/sceneflow'
 train_dataloader = dict(
-    batch_size=4, dataset=dict(data_root=data_root, crop_size=(64, 128))
+    batch_size=3, dataset=dict(data_root=data_root, crop_size=(32, 96))
 )
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 
 randomness = dict(seed=0)
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -35,7 +35,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=max_epochs // 2)
+    logger=dict(interval=20), checkpoint=dict(interval=max_epochs // 2)
 )
 custom_hooks = [
     dict(type='mmea.FirstValidationHook'),
