@@ -95,9 +95,9 @@ def _view(
 
 
 def _wall(rng: np.random.Generator, size: tuple[int, int]) -> _Surface:
-    slopes = rng.uniform(-2, 2, 2) / size[::-1]
+    b, c = rng.uniform(-2, 2, 2) / size[::-1]
     far = rng.uniform(5, 14)
-    return _Surface(far, *slopes, lambda x, y: x == x, _texture(rng))
+    return _Surface(far, b, c, lambda x, y: x == x, _texture(rng))
 
 
 def _floor(rng: np.random.Generator, size: tuple[int, int]) -> _Surface:
@@ -146,7 +146,7 @@ def _texture(
     colours = np.tile(rng.uniform(80, 175, 3), (side, side, 1))
     for cells, depth in ((6, 40), (13, 60), (26, 40), (52, 20)):
         noise = rng.uniform(-depth, depth, (cells, cells, 3))
-        colours += cv2.resize(
+        colours = colours + cv2.resize(
             noise, (side, side), interpolation=cv2.INTER_CUBIC
         )
     if rng.uniform() < 0.2:

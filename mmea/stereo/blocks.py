@@ -75,12 +75,11 @@ class ResidualBlock(nn.Module):
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        args = dict(dilation=dilation)
         self.conv1 = conv_norm(
-            2, in_channels, out_channels, stride=stride, **args
+            2, in_channels, out_channels, stride=stride, dilation=dilation
         )
         self.conv2 = conv_norm(
-            2, out_channels, out_channels, relu=False, **args
+            2, out_channels, out_channels, relu=False, dilation=dilation
         )
         self.shortcut: nn.Module = nn.Identity()
         if (stride, in_channels) != (1, out_channels):

@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmea.registry import DATASETS
 
 from .stereo_set import StereoSet, first_file
@@ -24,7 +26,7 @@ class Middlebury(StereoSet):
         kwargs: See :class:`StereoSet`.
     """
 
-    def __init__(self, data_root: str, split: str = '', **kwargs) -> None:
+    def __init__(self, data_root: str, split: str = '', **kwargs: Any) -> None:
         super().__init__(data_root, split, **kwargs)
 
     def load_data_list(self) -> list[dict]:

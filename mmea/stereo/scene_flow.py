@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 from mmea.layers._checks import check_choice
 from mmea.registry import DATASETS
@@ -35,7 +36,7 @@ class SceneFlow(StereoSet):
         split: str,
         *,
         render: str = 'cleanpass',
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_choice('split', split, ('train', 'test'))
         check_choice('render', render, ('cleanpass', 'finalpass'))

@@ -97,7 +97,7 @@ class StereoSet(BaseDataset):
         if self.scale != 1:
             planes = _resize(planes, self.scale)
         if self.crop_size:
-            planes = self._crop(planes, left)
+            planes = _crop(planes, self.crop_size, left)
         sample = BaseDataElement(
             metainfo=dict(img_path=left, sample_idx=idx),
         )
@@ -106,18 +106,6 @@ class StereoSet(BaseDataset):
         pair = np.stack(planes).transpose(0, 3, 1, 2)
         inputs = torch.from_numpy(np.ascontiguousarray(pair))
         return dict(inputs=inputs, data_samples=sample)
-
-    def _crop(self, planes: list[np.ndarray], path: str) -> list[np.ndarray]:
-        (height, width), size = self.crop_size, planes[0].shape[:2]
-        if size[0] < height or size[1] < width:
-            raise UserError(
-                f'{path} has {size} pixels, fewer than crop_size='
-                f'{self.crop_size}; lower it, or set a larger scale'
-            )
-        # mmengine seeds numpy's own state in each worker.
-        top = np.random.randint(size[0] - height + 1)
-        start = np.random.randint(size[1] - width + 1)
-        return [p[top : top + height, start : start + width] for p in planes]
 
 
 def first_file(folder: Path, names: Sequence[str]) -> str | None:
@@ -171,3 +159,18 @@ def _resize(planes: list[np.ndarray], scale: float) -> list[np.ndarray]:
         nearest = cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST)
         out.append(nearest * np.float32(size[0] / width))
     return out
+
+
+def _crop(
+    planes: list[np.ndarray], crop: tuple[int, int], path: str
+) -> list[np.ndarray]:
+    (height, width), size = crop, planes[0].shape[:2]
+    if size[0] < height or size[1] < width:
+        raise UserError(
+            f'{path} has {size} pixels, fewer than crop_size={crop}; lower '
+            'it, or set a larger scale'
+        )
+    # mmengine seeds numpy's own state in each worker.
+    top = np.random.randint(size[0] - height + 1)
+    start = np.random.randint(size[1] - width + 1)
+    return [p[top : top + height, start : start + width] for p in planes]
