@@ -509,7 +509,7 @@ CHECKS = {
     't2t_token_': check_eamlp_tokens,
     'eamlp_net_': check_eamlp,
     'caam_cbam_': check_gate,
-    'catt_': check_catt,
+    'catt_ft': check_catt,
     'caam_vit_attention': check_causal,
     'caam_split_block_': check_caam_block,
     'caam_bipath_block_': check_caam_block,
