@@ -62,8 +62,8 @@ def segment_in_tiles(
                 else np.lib.format.open_memmap(out, 'w+', dtype, size)
             )
         if len(logits) == 1:  # a binary head with one channel
-            threshold: Any = model.decode_head.threshold
-            found = logits[0].sigmoid() > threshold
+            head: Any = model.decode_head
+            found = logits[0].sigmoid() > head.threshold
         else:
             found = logits.argmax(0)
         classes[rows, columns] = found.cpu().numpy()

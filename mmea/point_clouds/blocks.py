@@ -58,7 +58,7 @@ class NeighbourPool(nn.Sequential):
             point_conv(out_channels, out_channels, norm_cfg),
         )
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, features: Tensor, neighbours: Tensor, centres: Tensor
     ) -> Tensor:
         """Pool the neighbours of each centre.
@@ -71,9 +71,9 @@ class NeighbourPool(nn.Sequential):
         Returns:
             Tensor: (B, C', M).
         """
-        first, second = self
-        conv, norm, act = first
-        near, centre = conv.weight.chunk(2, 1)
+        first, second = self.children()
+        conv, norm, act = first.children()
+        near, centre = conv.get_parameter('weight').chunk(2, 1)
         own = F.conv1d(_take(features, centres), centre - near)  # (B, C', M)
         x = _take(F.conv1d(features, near), neighbours)  # (B, C', M, k)
         x = second(act(norm((x + own.unsqueeze(3)).flatten(2))))

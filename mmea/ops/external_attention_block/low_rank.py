@@ -44,7 +44,7 @@ def low_rank_block(
     """
     dtype = compute_dtype(tokens)
     with without_autocast(tokens):
-        out, stats, _ = low_rank_forward(
+        out, batch, _ = low_rank_forward(
             tokens,
             key_memory,
             value_memory,
@@ -61,7 +61,7 @@ def low_rank_block(
             dtype=dtype,
             source=stats,
         )
-    return out, stats
+    return out, batch
 
 
 def compute_dtype(tokens: Tensor) -> torch.dtype:

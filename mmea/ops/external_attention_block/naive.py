@@ -84,7 +84,7 @@ def external_attention_block(
         stats=stats,
     )
     valid = torch.ones_like(tokens[:, :1]) if mask is None else mask[:, None]
-    stats = None
+    batch: BatchStats | None = None
     if weight is not None:
         count = sum_over(valid.to(out.dtype).sum(), group)
         mean = sum_over(out.sum((0, 2)), group) / count.clamp(min=1)
@@ -92,12 +92,12 @@ def external_attention_block(
         var = sum_over(centred.square().sum((0, 2)), group)
         var = var / count.clamp(min=1)
         out = centred * (weight * torch.rsqrt(var + norm_eps))[:, None]
-        stats = BatchStats(mean.detach(), var.detach(), count)
+        batch = BatchStats(mean.detach(), var.detach(), count)
     if bias is not None:
         out = out + bias[:, None] * valid
     if residual:
         out = tokens + out
-    return out.relu() if relu else out, stats
+    return out.relu() if relu else out, batch
 
 
 def sum_over(value: Tensor, group: ProcessGroup | None) -> Tensor:
