@@ -66,7 +66,8 @@ def complexity(
         raise UserError(
             f'the model of {cfg.filename} does not take an image of '
             f'{size[0]} x {size[1]} ({type(error).__name__}: {error}); '
-            'give another --shape'
+            'give another --shape; models of point clouds and of pairs of '
+            'views are not counted'
         ) from error
     return dict(
         size=list(size),

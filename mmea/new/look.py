@@ -12,7 +12,7 @@ from mmea.datasets.image_head import read_head
 from mmea.engine.data_checks import has_labels
 from mmea.engine.data_checks.files import data_parts, shorten
 from mmea.engine.guarded_loaders import guard_dataset
-from mmea.errors import in_one_line
+from mmea.errors import UserError, in_one_line
 
 from .summary import Summary, spread
 
@@ -37,7 +37,8 @@ def look_at(cfg: Config) -> Iterator[tuple[Any, Summary]]:
         what is in it.
 
     Raises:
-        UserError: A data set cannot be built, or a label image not be read.
+        UserError: A data set cannot be built, or a label image not be read,
+            or it has no pipeline: clouds of points, pairs of views.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     seen: list[dict] = []
@@ -51,7 +52,14 @@ def look_at(cfg: Config) -> Iterator[tuple[Any, Summary]]:
             labels=has_labels(cfg, key),
         )
         for name, part in data_parts(dataset, f'{key}.dataset'):
-            plain = dict(part, pipeline=_plain(part.get('pipeline') or ()))
+            if 'pipeline' not in part:
+                raise UserError(
+                    f'{name} is of {part.get("type")}, which takes no '
+                    'pipeline; mmea check-data looks at the sets of images of '
+                    'mmseg, mmdet and mmpretrain, others check their files '
+                    'when they are read'
+                )
+            plain = dict(part, pipeline=_plain(part['pipeline'] or ()))
             if plain in seen:
                 continue
             seen.append(plain)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmea.engine.config import load_config
+from mmea.errors import UserError
 from mmea.files import write_text
 from mmea.new import draw_sheet, look_at, new_detection, new_segmentation
 
@@ -64,6 +65,12 @@ def test_each_part_of_a_concatenation(seg):
         'train_dataloader.dataset.datasets.1': 2,
         'val_dataloader.dataset': 2,
     }
+
+
+def test_clouds_have_no_pipeline():
+    cfg = load_config('pct/pct_1xb32-250e_modelnet40-1024.py')
+    with pytest.raises(UserError, match='mmea.ModelNet, which takes no pipe'):
+        next(look_at(cfg))
 
 
 def test_boxes(coco):
