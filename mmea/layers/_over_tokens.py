@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmea.ops import TokenStats
 
-__all__ = ['Exchange', 'OverTokens']
+__all__ = ['Exchange', 'OverTokens', 'is_asked']
 
 #: Makes statistics of logits (B, S, N), a mask (B, N) or None, and the size
 #: of the map that the tokens are, or None.
@@ -38,6 +38,19 @@ class OverTokens:
             return None
         exchange = self.exchanges.get(get_ident())
         return None if exchange is None else partial(_ask, exchange, size)
+
+    def __getstate__(self) -> dict:
+        # A copy, or what is saved, belongs to no block.
+        return {**self.__dict__, 'exchanges': None}
+
+
+def is_asked(module: nn.Module) -> bool:
+    """Tell whether someone stands between a layer inside and its tokens.
+
+    Then it must not be recomputed in the backward pass, which would be another
+    call, and on a GPU one of another thread.
+    """
+    return any(getattr(layer, 'exchanges', None) for layer in module.modules())
 
 
 def _ask(

@@ -162,7 +162,8 @@ class TokenStats:
 
     def __getitem__(self, index: Any) -> 'TokenStats':
         """Take images: by a number, (1, S), a slice, or a tensor."""
-        index = [index] if isinstance(index, int) else index
+        if not isinstance(index, slice) and not getattr(index, 'ndim', 0):
+            index = index if isinstance(index, list) else [int(index)]
         return TokenStats(self.max[index], self.sum[index])
 
     def _sum_above(self, top: Tensor) -> Tensor:

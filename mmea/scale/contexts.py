@@ -4,7 +4,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mmea.layers._checks import check_choice, check_flags
+from mmea.layers._checks import check_choice, check_flags, check_number
 from mmea.ops import TokenStats
 
 from .exchange import Size, answering, find_layers
@@ -71,11 +71,17 @@ def collect_token_stats(
     """
     _check_eval(model)
     check_flags(pool=pool)
+    check_number(0, decay=decay)
+    if not 0 < decay <= 1:
+        raise ValueError(f'decay must be in (0, 1], got {decay=}')
     check_choice('normalise_by', normalise_by, NORMALISERS)
-    if window is not None and (window.dtype, window.dim()) != (torch.bool, 2):
+    if window is not None and (
+        not isinstance(window, Tensor)
+        or (window.dtype, window.dim()) != (torch.bool, 2)
+    ):
         raise ValueError(
-            f'window must be bool (H, W), got {window.dtype} '
-            f'{tuple(window.shape)}'
+            'window must be a tensor of bool (H, W), got '
+            f'{type(window).__name__} {tuple(window.shape)} of {window.dtype}'
         )
     stats: MutableMapping[str, TokenStats] = {} if into is None else into
 
@@ -88,9 +94,12 @@ def collect_token_stats(
         own = TokenStats.of(logits.detach(), inside)
         if pool:
             own = own.pool()
-        whole = normalise_by != 'nothing' or not own.max.isnan().any()
+        # A part without a valid token does not tell whether its inputs are.
+        whole = normalise_by != 'nothing' or bool(
+            own.max.isfinite().any() and not own.max.isnan().any()
+        )
         if whole and name in stats:
-            stats[name] = stats[name].decay(decay) + own
+            stats[name] = stats[name].to(own.max.device).decay(decay) + own
         elif whole:
             stats[name] = own
         if normalise_by == 'nothing':

@@ -46,16 +46,12 @@ def answering(model: nn.Module, answer: Answer) -> Iterator[None]:
     thread = get_ident()
     calls: Counter[str] = Counter()
 
-    def restart(*_: object) -> None:
-        if get_ident() == thread:
-            calls.clear()
-
     layers = find_layers(model)
     outer = {
         name: (layer.exchanges or {}).get(thread)
         for name, layer in layers.items()
     }
-    hook = model.register_forward_pre_hook(restart)
+    hook = model.register_forward_pre_hook(_Restart(thread, calls))
     try:
         for name, layer in layers.items():
             around = outer[name]
@@ -89,16 +85,30 @@ class _Exchange:
     def __call__(
         self, logits: Tensor, mask: Tensor | None, size: Size
     ) -> TokenStats:
-        self.calls[self.name] += 1
-        return self.at(self.calls[self.name], logits, mask, size)
-
-    def at(
-        self, call: int, logits: Tensor, mask: Tensor | None, size: Size
-    ) -> TokenStats:
-        name = self.name if call == 1 else f'{self.name}#{call}'
-        stats = self.answer(name, logits, mask, size)
-        if stats is not None:
-            return stats
-        if self.outer is not None:
-            return self.outer.at(call, logits, mask, size)
+        for answer, name in self._count():
+            stats = answer(name, logits, mask, size)
+            if stats is not None:
+                return stats
         return TokenStats.of(logits, mask)
+
+    def _count(self) -> list[tuple[Answer, str]]:
+        """Count the call in this block and in those around it."""
+        self.calls[self.name] += 1
+        call = self.calls[self.name]
+        name = self.name if call == 1 else f'{self.name}#{call}'
+        around = [] if self.outer is None else self.outer._count()
+        return [(self.answer, name), *around]
+
+
+class _Restart:
+    """Count anew in each run of a model; its copies count nothing."""
+
+    def __init__(self, thread: int, calls: Counter[str]) -> None:
+        self.thread, self.calls = thread, calls
+
+    def __call__(self, *_: object) -> None:
+        if get_ident() == self.thread:
+            self.calls.clear()
+
+    def __reduce__(self) -> tuple:
+        return _Restart, (0, Counter())

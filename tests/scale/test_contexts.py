@@ -1,6 +1,7 @@
 """Layers and models on statistics that are not their own."""
 
 import copy
+import io
 from functools import partial
 from threading import Thread
 
@@ -224,6 +225,63 @@ def test_one_context_for_many_images():
 
 
 @torch.no_grad()
+def test_a_part_without_a_token_completes_nothing():
+    layers = nn.Sequential(external('auto'), external('plain')).eval()
+    x, mask = make_image()[0][:, :, :4, :9], torch.ones(2, 4, 9).bool()
+    mask[..., 6:] = False
+
+    def run(part, valid):
+        for layer in layers:
+            part = layer(part, valid)
+        return part
+
+    want = run(x, mask)[..., :6]
+    stats, passes = {}, 0
+    while True:
+        passes, new, outs = passes + 1, {}, []
+        for i in (0, 3, 6):
+            with (
+                collect_token_stats(layers, new, normalise_by='nothing'),
+                use_token_stats(layers, stats),
+            ):
+                outs.append(run(x[..., i : i + 3], mask[..., i : i + 3]))
+        if not new:
+            break
+        stats.update(new)
+    assert passes == 3
+    got = torch.cat(outs, 3)[..., :6]
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_blocks_around_a_model_and_its_part():
+    model, x = Chain().eval(), make_image()[0][:, :, :4]
+    with collect_token_stats(model) as want:
+        model(x)
+    with (
+        collect_token_stats(model) as whole,
+        collect_token_stats(model.second) as part,
+    ):
+        model(x)
+    assert [*whole] == [*want] == ['first', 'second', 'first#2']
+    assert torch.equal(part[''].max, want['second'].max)
+
+
+def test_a_host_does_not_recompute_what_is_asked():
+    arch = dict(
+        embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8
+    )
+    EAMLP = pytest.importorskip('mmea.models').EAMLP
+    net = EAMLP(arch, img_size=32, token_dims=4, with_cp=True).eval()
+    x = torch.randn(1, 3, 32, 32, requires_grad=True)
+    with collect_token_stats(net) as stats:
+        net(x)[0].sum().backward()
+    assert not [name for name in stats if '#' in name]
+    with use_token_stats(net, stats):
+        net(x)[0].sum().backward()
+
+
+@torch.no_grad()
 def test_others_notice_nothing():
     layer, twin = external('auto'), external('auto')
     x, _ = make_image()
@@ -239,6 +297,11 @@ def test_others_notice_nothing():
             layer(1 / 0)
         layer(x)
         assert [*stats] == [''] and [*copied] == keys
+        apart, before = copy.deepcopy(layer), stats[''].max.clone()
+        # What is saved belongs to no block either.
+        torch.save(layer, io.BytesIO())
+    assert torch.equal(apart(2 * x), twin(2 * x))
+    assert torch.equal(stats[''].max, before)
     assert torch.equal(seen[0], twin(2 * x)) and torch.equal(layer(x), want)
     assert [*layer.state_dict()] == keys and not layer._forward_pre_hooks
 
@@ -269,7 +332,7 @@ def test_training_is_unaffected():
         ),
         (
             lambda m: collect_token_stats(m, window=torch.ones(2, 2)),
-            r'window must be bool \(H, W\), got torch.float32 \(2, 2\)',
+            r'tensor of bool \(H, W\), got Tensor \(2, 2\) of torch.float32',
         ),
         (
             lambda m: collect_token_stats(m, normalise_by='all'),

@@ -17,6 +17,7 @@ from mmea.layers._checks import (
     check_positive,
     check_rates,
 )
+from mmea.layers._over_tokens import is_asked
 from mmea.models.build_attention import (
     build_attention,
     check_attention,
@@ -34,7 +35,7 @@ STRIDE = 16
 _NUM_CLASS_BLOCKS = 2
 _SELF_ATTENTION = dict(type='mmea.SelfAttention2d', qkv_bias=False)
 #: What a member has here other than by itself: that of its authors' block.
-_SETTINGS = {'mmea.ELSA2d': dict(kernel_size=5, lam=1, qkv_bias=False)}
+_SETTINGS = {'ELSA2d': dict(kernel_size=5, lam=1, qkv_bias=False)}
 
 
 @MODELS.register_module()
@@ -216,7 +217,7 @@ class VOLO(BaseModule):
         return (x[:, 0] if self.out_type == 'cls_token' else x,)
 
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
+        if self.with_cp and torch.is_grad_enabled() and not is_asked(module):
             return checkpoint(module, x, use_reentrant=False)
         return module(x)
 
@@ -271,7 +272,8 @@ def _block(
     check_attention(attention)
     if attention is not None:
         kind = attention.get('type')
-        known = _SETTINGS.get(kind, {}) if isinstance(kind, str) else {}
+        name = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+        known = _SETTINGS.get(name, {})
         attention = dict(known, **attention)
         if takes_argument(attention, 'num_heads'):
             attention.setdefault('num_heads', num_heads)
