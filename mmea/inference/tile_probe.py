@@ -65,7 +65,8 @@ def check_local(model: nn.Module) -> None:
 
 def _why_not(module: nn.Module) -> str | None:
     kind = type(module)
-    if getattr(module, 'align_corners', None):
+    upsample = getattr(module, 'upsample_cfg', None) or {}
+    if getattr(module, 'align_corners', None) or upsample.get('align_corners'):
         return 'has align_corners=True, which scales by the size of the map'
     if isinstance(module, AttentionBlock2d) and not isinstance(
         module, ExternalAttention2d

@@ -110,15 +110,26 @@ def tile_logits(
             with the reason; a bad argument; logits that are NaN.
     """
     check_local(model)
-    if image.ndim != 3 or image.dtype != np.uint8 or not image.size:
+    channels = next(p for p in model.parameters() if p.dim() == 4).shape[1]
+    shape = getattr(image, 'shape', ())
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or shape[2:] != (channels,)
+        or not image.size
+    ):
         raise UserError(
-            'image must be (H, W, channels) of uint8, got an array '
-            f'{image.shape} of {image.dtype}'
+            f'image must be (H, W, {channels}) of uint8, got '
+            f'{type(image).__name__} {shape} of '
+            f'{getattr(image, "dtype", None)}'
         )
-    if halo is None:
-        halo = find_halo(model, stride=stride)
+    if type(stride) is not int or stride < 1:
+        raise UserError(f'stride must be an int of 1 or more, got {stride=}')
+    # It finds what reads the whole map, too.
+    reach = find_halo(model, stride=stride)
+    halo = reach if halo is None else halo
     for name, size, low in (('core', core, stride), ('halo', halo, 0)):
-        if size < low or size % stride:
+        if type(size) is not int or size < low or size % stride:
             raise UserError(
                 f'{name} must be a multiple of {stride=}, at least {low}, got '
                 f'{name}={size}'
@@ -225,11 +236,13 @@ def _tiles(
 def _cut(model: nn.Module, image: np.ndarray, tile: _Tile) -> Tensor:
     """Prepare a tile (1, 3, h, w) as the model's preprocessor would."""
     top, left, bottom, right = tile.outer
-    part = np.ascontiguousarray(image[top:bottom, left:right])
+    part = np.array(image[top:bottom, left:right])  # a map may be read-only
     parameter = next(model.parameters())
     x = torch.from_numpy(part).permute(2, 0, 1)[None].to(parameter)
     prepare: Any = model.data_preprocessor
-    if getattr(prepare, '_channel_conversion', False):
+    # Stock mmseg names it without the underscore.
+    names = '_channel_conversion', 'channel_conversion'
+    if any(getattr(prepare, name, False) for name in names):
         x = x.flip(1)
     if getattr(prepare, 'mean', None) is not None:
         x = (x - prepare.mean.to(x)) / prepare.std.to(x)

@@ -138,6 +138,8 @@ def test_refused_parts(model, image, part, error, monkeypatch):
         (dict(core=100), 'core must be a multiple of stride=32, at least 32'),
         (dict(core=0), 'got core=0'),
         (dict(halo=33), 'got halo=33'),
+        (dict(core=64.0), 'got core=64.0'),
+        (dict(stride=0), 'stride must be an int of 1 or more'),
     ],
 )
 def test_refused_arguments(model, image, options, error):
@@ -148,8 +150,18 @@ def test_refused_arguments(model, image, options, error):
 def test_refused_models_and_images(model, image):
     with pytest.raises(UserError, match='EncoderDecoder of mmseg, got a ReLU'):
         segment_in_tiles(nn.ReLU(), image)
-    with pytest.raises(UserError, match=r'uint8, got an array \(70, 1000\)'):
+    with pytest.raises(UserError, match=r'\(H, W, 3\) of uint8, got ndarray'):
         segment_in_tiles(model, image[..., 0])
+    with pytest.raises(UserError, match=r'got ndarray \(70, 1000, 2\)'):
+        segment_in_tiles(model, image[..., :2])
+    with pytest.raises(UserError, match='got str'):
+        segment_in_tiles(model, 'a.png')
+    upsample = dict(mode='bilinear', align_corners=True)
+    neck = model.neck[0]
+    neck.upsample_cfg, before = upsample, neck.upsample_cfg
+    with pytest.raises(UserError, match='neck.0, a FPN, has align_corners'):
+        segment_in_tiles(model, image)
+    neck.upsample_cfg = before
     model.train()
     with pytest.raises(UserError, match=r'call eval\(\)'):
         segment_in_tiles(model, image)
