@@ -21,9 +21,8 @@ model = dict(
             nonlinearity='linear',
         ),
         drop_path_rate=0.0,
-        out_type='featmap',
+        out_type='avg_featmap',
     ),
-    neck=dict(type='GlobalAveragePooling'),
     head=dict(
         in_channels=96,
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.1),

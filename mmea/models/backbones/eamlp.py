@@ -15,6 +15,7 @@ from mmea.layers._checks import (
     check_positive,
     check_rates,
 )
+from mmea.layers._over_tokens import is_asked
 from mmea.models.registered_layers import MultiheadExternalAttention
 from mmea.registry import MODELS
 
@@ -34,7 +35,7 @@ ARCHS = {
         embed_dims=448, num_layers=19, num_heads=7, feedforward_channels=1344
     ),
 }
-OUT_TYPES = ('featmap', 'cls_token')
+OUT_TYPES = ('featmap', 'cls_token', 'avg_featmap')
 STEMS = ('tokens_to_token', 'convolutions')
 
 
@@ -72,8 +73,8 @@ class EAMLP(BaseModule):
         out_indices (int | Sequence[int]): Layers whose tokens are returned,
             negative ones count from the end. Those after the last of them are
             not run, and are frozen. Default: -1.
-        out_type (str): 'featmap' for maps, 'cls_token' for the class token.
-            Default: 'featmap'.
+        out_type (str): 'featmap' for maps, 'cls_token' for the class token,
+            'avg_featmap' for the mean of the others. Default: 'featmap'.
         with_cp (bool): Recompute each layer in the backward pass instead of
             keeping its activations. Default: False.
         init_cfg (dict | list | None): Of mmengine's BaseModule, over the
@@ -205,15 +206,16 @@ class EAMLP(BaseModule):
             if i == len(self.blocks) - 1:
                 x = self.norm(x)
             if i in self.out_indices:
-                outs.append(
-                    x[:, 0]
-                    if self.out_type == 'cls_token'
-                    else x[:, 1:].transpose(-2, -1).unflatten(2, grid)
-                )
+                outs.append(self._form(x, grid))
         return tuple(outs)
 
+    def _form(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.out_type == 'featmap':
+            return x[:, 1:].transpose(-2, -1).unflatten(2, grid)
+        return x[:, 0] if self.out_type == 'cls_token' else x[:, 1:].mean(1)
+
     def _run(self, module: nn.Module, x: Tensor) -> Any:
-        if self.with_cp and torch.is_grad_enabled():
+        if self.with_cp and torch.is_grad_enabled() and not is_asked(module):
             return checkpoint(module, x, use_reentrant=False)
         return module(x)
 

@@ -169,7 +169,7 @@ class TestOutputs:
 
 
 @pytest.mark.parametrize('form', ['plain', 'low_rank'])
-@pytest.mark.parametrize('out_type', ['featmap', 'cls_token'])
+@pytest.mark.parametrize('out_type', ['featmap', 'cls_token', 'avg_featmap'])
 @pytest.mark.parametrize('out_indices', [-1, (0, 1)])
 def test_every_trained_parameter_gets_a_gradient(
     out_indices, out_type, form, monkeypatch
@@ -317,7 +317,7 @@ def test_published_weights_in_a_classifier():
         (dict(arch=dict(ARCH, num_layers=0)), "must be >= 1.*'num_layers': 0"),
         (dict(img_size=(0, 32)), r'img_size=\(0, 32\)'),
         (dict(stem='conv'), "tokens_to_token, convolutions, got stem='conv'"),
-        (dict(out_type='raw'), "featmap, cls_token, got out_type='raw'"),
+        (dict(out_type='raw'), "cls_token, avg_featmap, got out_type='raw'"),
         (dict(out_indices=3), r'-3\.\.2, got out_indices=\[3\] for 3 layers'),
         (dict(out_indices=(-1, 2)), r'each once, got out_indices=\(-1, 2\)'),
         (dict(out_indices=[]), r'out_indices=\[\]'),
