@@ -284,4 +284,5 @@ def regress_disparity(
     full = torch.promote_types(costs.dtype, torch.float32)
     share = costs.softmax(1, dtype=full)
     steps = torch.arange(share.shape[1], dtype=full, device=share.device)
-    return (steps @ share.flatten(2)).unflatten(1, share.shape[2:])
+    # No matrix product: autocast would round it.
+    return (share * steps[:, None, None]).sum(1)

@@ -30,7 +30,8 @@ class EndPointError(BaseMetric):
 
     Raises:
         ValueError: A threshold or ``max_disp`` is negative or no number.
-        UserError: An image has no truth, or no known pixel.
+        UserError: An image has no truth, or no known pixel; no image
+            has one below ``max_disp``.
     """
 
     default_prefix = 'stereo'
@@ -63,11 +64,13 @@ class EndPointError(BaseMetric):
                 for key in ('gt_disparity', 'pred_disparity')
             )
             known = np.isfinite(truth) & (truth < self.limit)
-            if not known.any():
+            if not np.isfinite(truth).any():
                 raise UserError(
-                    f'{where} has no pixel of a known disparity below '
-                    f'{self.limit}; leave the pair out'
+                    f'{where} has no pixel of a known disparity; leave the '
+                    'pair out'
                 )
+            if not known.any():
+                continue  # Scene Flow has pairs that are nearer throughout
             truth = truth[known]
             error = np.abs(found[known] - truth)
             # NaN is off, too.
@@ -80,5 +83,10 @@ class EndPointError(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         names = ['EPE', 'D1', *(f'bad_{t:g}' for t in self.thresholds)]
+        if not results:
+            raise UserError(
+                f'no pixel has a true disparity below max_disp={self.limit}; '
+                'raise it'
+            )
         means = np.mean(results, axis=0)
         return {name: float(mean) for name, mean in zip(names, means)}

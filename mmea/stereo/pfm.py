@@ -7,7 +7,9 @@ from mmea.errors import UserError
 
 __all__ = ['read_pfm']
 
-HEAD = re.compile(rb'P([Ff])\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s')
+HEAD = re.compile(
+    rb'P([Ff])\s+(\d+)\s+(\d+)\s+([-+]?[\d.]+(?:[eE][-+]?\d+)?)(?:\r?\n|\s)'
+)
 
 
 def read_pfm(path: str | Path) -> np.ndarray:

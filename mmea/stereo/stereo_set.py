@@ -133,7 +133,7 @@ def _read_truth(path: str) -> np.ndarray:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 truth = arrays[arrays.files[0]].astype(np.float32)
-        except (OSError, ValueError, IndexError) as error:
+        except Exception as error:  # numpy's are of many kinds
             raise UserError(f'cannot read {path}: {error}') from error
     else:
         truth = read_pfm(path)

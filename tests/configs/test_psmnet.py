@@ -61,14 +61,14 @@ def test_demo_tests_and_draws(tmp_path, monkeypatch, capsys):
     assert 'Next: mmea test out/external-psmnet' in said
     before, after = map(
         float,
-        re.search(r'training: stereo/EPE (\S+) -> (\S+),', said).groups(),
+        re.findall(r'Validation at \d+: stereo/EPE (\S+)', said),
     )
     scalars = [
         json.loads(line)
         for path in tmp_path.rglob('scalars.json')
         for line in path.read_text().splitlines()
     ]
-    [last] = [x['stereo/EPE'] for x in scalars if 'stereo/EPE' in x]
+    _, last = [x['stereo/EPE'] for x in scalars if 'stereo/EPE' in x]
     assert after == pytest.approx(last, rel=1e-2)
     assert before != after
     assert any('loss_3' in x and 'end_point_error' in x for x in scalars)

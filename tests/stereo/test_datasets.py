@@ -59,12 +59,15 @@ class TestPFM:
         # 2.0 in the lower row, 1.0 in the upper one, big-endian.
         path.write_bytes(b'Pf\n1 2\n1.0\n' + b'\x40\0\0\0' + b'\x3f\x80\0\0')
         assert read_pfm(path).tolist() == [[1.0], [2.0]]
+        path.write_bytes(path.read_bytes().replace(b'1.0\n', b'1e0\r\n'))
+        assert read_pfm(path).tolist() == [[1.0], [2.0]]
 
     @pytest.mark.parametrize(
         'data, words',
         [
             (b'P5\n1 1\n255\n\0', 'is no PFM: it must begin with Pf'),
             (b'', 'is no PFM'),
+            (b'Pf\n1 1\n--1\n' + bytes(4), 'is no PFM'),
             (b'Pf\n2 2\n-1\n' + bytes(12), 'has 12 bytes .* take 16; fetch'),
             (None, 'cannot read .*a.pfm: No such file'),
         ],

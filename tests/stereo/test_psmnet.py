@@ -14,7 +14,7 @@ from mmea.errors import UserError
 from mmea.models import build_attention
 from mmea.registry import MODELS
 from mmea.stereo import PSMNet, VolumeAttention
-from mmea.stereo.blocks import make_cost_volume
+from mmea.stereo.blocks import make_cost_volume, regress_disparity
 
 SMALL = dict(
     max_disp=16, channels=4, num_blocks=(1, 1, 1, 1), pool_sizes=(4, 2)
@@ -131,6 +131,15 @@ def test_prediction_pads_at_the_top_and_the_right(size):
     assert found.img_path == 'a.png'
     assert found.pred_disparity.shape == size
     assert torch.equal(found.pred_disparity, want)
+
+
+def test_autocast_does_not_round_disparities():
+    costs = 6 * torch.randn(1, 1, 12, 4, 4)
+    want = regress_disparity(costs)
+    with torch.autocast('cpu', torch.bfloat16):
+        got = regress_disparity(costs)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want)
 
 
 def test_a_shift_between_equal_images_is_found_by_the_volume():
