@@ -39,7 +39,7 @@ def read_cloud(
                 comma = ',' if ',' in file.readline() else None
             rows = np.loadtxt(path, delimiter=comma, ndmin=2)
         rows = rows.astype(np.float32)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy's are of many kinds
         raise UserError(f'cannot read the points of {path}: {error}') from None
     if rows.ndim != 2 or rows.shape[1] < 3 or not len(rows):
         raise UserError(
@@ -78,6 +78,10 @@ def read_off(path: Path) -> tuple[np.ndarray, np.ndarray]:
         points = np.array(lines[1 : 1 + vertices], dtype=np.float64)
         if len(points) < vertices or len(lines) < 1 + vertices + faces:
             raise ValueError(f'it ends before {vertices=} and {faces=}')
+        if points.ndim != 2 or points.shape[1] < 3:
+            raise ValueError(f'vertices must be x y z, got {points.shape}')
+        if not np.isfinite(points[:, :3]).all():
+            raise ValueError('a vertex is not finite')
         corners = [
             (line[1], *line[i : i + 2])
             for line in lines[1 + vertices : 1 + vertices + faces]
@@ -103,7 +107,7 @@ def sample_mesh(
     """Draw points evenly from a surface, (number, 3), float32."""
     a, b, c = (vertices[triangles[:, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    if not area.sum() > 0:
+    if not 0 < area.sum() < np.inf:
         raise UserError(f'{path} has no surface to draw points from')
     of = rng.choice(len(area), number, p=area / area.sum())
     # Evenly in the parallelogram of two sides, its far half folded back.

@@ -87,6 +87,13 @@ class ModelNet(CloudSet):
         if files and names.is_file():
             order = names.read_text(encoding='utf-8').split()
             self._metainfo['classes'] = tuple(order)
+        if files and self.names is not None:
+            known = self._metainfo.setdefault('classes', tuple(self.names))
+            if known != tuple(self.names):
+                raise UserError(
+                    f'classes must be those of {names}, whose numbers the '
+                    'files have; leave classes out'
+                )
         found = []
         for file in files:
             clouds, labels = read_h5(file, 'data', 'label')
@@ -100,7 +107,16 @@ class ModelNet(CloudSet):
         if not lists:
             return []
         stems = lists[-1].read_text(encoding='utf-8').split()
-        kinds = sorted({stem.rpartition('_')[0] for stem in stems})
+        # Of both splits: a class that one lacks must not shift the labels.
+        prefix = lists[-1].stem.rpartition('_')[0]
+        both = [self.folder / f'{prefix}_{split}.txt' for split in self.SPLITS]
+        every = [
+            stem
+            for file in both
+            if file.is_file()
+            for stem in file.read_text(encoding='utf-8').split()
+        ]
+        kinds = sorted({stem.rpartition('_')[0] for stem in every})
         labels = self._set_classes(kinds)
         found = []
         for stem in stems:

@@ -13,7 +13,7 @@ pytest.importorskip('mmcv')
 import mmea  # noqa: E402
 from mmea.cli.predict import main as predict  # noqa: E402
 from mmea.cli.report import main as report  # noqa: E402
-from mmea.test import main as test  # noqa: E402
+from mmea.test import main as evaluate  # noqa: E402
 from mmea.train import main  # noqa: E402
 
 NAMES = {
@@ -143,7 +143,7 @@ def test_demo(kind, tmp_path, monkeypatch, run, capsys):
     assert f'Next: mmea test work/{Path(config).name}' in text
     names = {'predictions.png', 'predictions.html'}
     assert names <= {path.name for path in Path('work').iterdir()}
-    run(test, *args, '--out', 'found.pkl', '--show-dir', 'shown')
+    run(evaluate, *args, '--out', 'found.pkl', '--show-dir', 'shown')
     assert names == {path.name for path in Path('shown').iterdir()}
     found = pickle.loads(Path('found.pkl').read_bytes())
     key = dict(classifier='pred_label', segmentor='pred_parts')[kind]

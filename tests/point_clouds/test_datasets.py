@@ -63,6 +63,8 @@ class TestMesh:
             ('OFF\n', 'no mesh in OFF'),
             (TRIANGLE.replace('3 0 1 2', '3 0 1 3'), 'that is not there'),
             (TRIANGLE.replace('1 0 0', '1 0'), 'no mesh in OFF'),
+            (TRIANGLE.replace('1 0 0', '1 nan 0'), 'a vertex is not finite'),
+            ('OFF\n0 0 0\n', 'vertices must be x y z'),
         ],
     )
     def test_bad_meshes(self, text, match, tmp_path):
@@ -73,6 +75,13 @@ class TestMesh:
         path = write(tmp_path / 'a.off', TRIANGLE.replace('0 1 0', '2 0 0'))
         with pytest.raises(UserError, match='a.off has no surface'):
             read_cloud(path, 5, rng())
+
+
+@pytest.mark.parametrize('data', [b'', b'PK\x03\x04', b'\x93NUMPY\x01\x00'])
+def test_a_damaged_file_of_points(tmp_path, data):
+    (tmp_path / 'a.npy').write_bytes(data)
+    with pytest.raises(UserError, match='cannot read the points of .*a.npy'):
+        read_cloud(tmp_path / 'a.npy', 5, rng())
 
 
 def test_files_of_points(tmp_path):
@@ -128,6 +137,10 @@ class TestModelNet:
         item = data[0]
         assert item['data_samples'].gt_label == 1
         assert torch.equal(item['inputs'], torch.tensor(rows(4, 6)).float())
+        # A class that the test lacks does not shift the others.
+        write(tmp_path / 'modelnet40_test.txt', 'tv_stand_0001\n')
+        data = build('ModelNet', tmp_path, split='test', num_points=4)
+        assert data[0]['data_samples'].gt_label == 1
         with pytest.raises(UserError, match='5 points, fewer than .*=8; low'):
             build('ModelNet', tmp_path, num_points=8)[0]
         with pytest.raises(UserError, match='6 columns, and channels=7'):
