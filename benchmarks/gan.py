@@ -95,7 +95,9 @@ def train(member: str, seed: int, args: argparse.Namespace) -> dict:
     torch.manual_seed(seed)
     runner = Runner(
         **make_config(member, seed, args),
-        work_dir=f'{args.work_dir}/{member}-{seed}',
+        # Other settings are another run.
+        work_dir=f'{args.work_dir}/{member}-{seed}_{args.iters}x'
+        f'{args.batch_size}_{args.width}_{args.lr:g}',
         experiment_name=f'{member}-{seed}-{time.time()}',
         resume=True,
     )
@@ -107,7 +109,10 @@ def train(member: str, seed: int, args: argparse.Namespace) -> dict:
     with whole(args.out / f'{member}-{seed}.png') as part:
         draw_rows(rows, classes).savefig(part, dpi=120)
     return dict(
-        cpu_seconds_per_step=round(statistics.median(clock.steps), 3),
+        # None if it was stopped after its last step.
+        cpu_seconds_per_step=clock.steps
+        and round(statistics.median(clock.steps), 3)
+        or None,
         parameters=count_parameters(model),
         **measure(lambda places: make(model, args.data, places), args),
     )

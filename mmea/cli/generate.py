@@ -65,8 +65,10 @@ def main(argv: list[str] | None = None) -> None:
             f'{cfg.filename} is a {type(model).__name__}, which finds things '
             'in images and makes none: mmea predict'
         )
-    total = max(model.generator.num_classes, 1)
+    total = model.generator.num_classes
     names = [str(name) for name in meta.get('classes') or ()][:total]
+    if not total:
+        names, total = ['images'], 1
     names += [str(i) for i in range(len(names), total)]
     labels = [_find(name, names) for name in args.classes or names]
     make_folder(args.out, '--out')

@@ -112,14 +112,17 @@ class ClassFolders(_Images):
         self.paths: list[Path] = []
         for label, folder in enumerate(folders):
             found = sorted(
-                p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES
+                p
+                for p in folder.rglob('*')
+                if p.suffix.lower() in SUFFIXES and p.is_file()
             )
             if not found:
                 raise UserError(
                     f'the class folder {folder} has no images '
                     f'({", ".join(sorted(SUFFIXES))}); fill or remove it'
                 )
-            found = found[:: -(-len(found) // (per_class or len(found)))]
+            number = min(per_class or len(found), len(found))
+            found = [found[i * len(found) // number] for i in range(number)]
             self.paths += found
             self.labels += [label] * len(found)
         self.metainfo = dict(classes=names)

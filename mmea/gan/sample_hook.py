@@ -92,6 +92,8 @@ class GANSampleHook(Hook):
         total = model.generator.num_classes
         labels = list(range(min(total, self.num_classes))) or [0]
         # A data set may have fewer classes than the networks, or no names.
+        if not total:  # all classes are one to it
+            names = ()
         names = [str(names[i]) if i < len(names) else '' for i in labels]
         pictures = {'': sample_rows(model, labels, self.num_images, self.seed)}
         if self.num_steps:

@@ -57,9 +57,9 @@ def test_a_part_under_other_names(tmp_path):
     root = folders(tmp_path, 'train/a', 'train/b', 'val/a', number=5)
     data = build(root, split='train', classes=('x', 'y'), per_class=2)
     assert data.metainfo == dict(classes=('x', 'y'))
-    assert data.labels == [0, 0, 1, 1]  # spread: the first and the fourth
-    assert [p.name for p in data.paths] == ['0.png', '3.png'] * 2
-    for number, want in ((3, 3), (5, 5), (9, 5)):
+    assert data.labels == [0, 0, 1, 1]  # spread: the first and the third
+    assert [p.name for p in data.paths] == ['0.png', '2.png'] * 2
+    for number, want in ((3, 3), (4, 4), (5, 5), (9, 5)):
         data = build(root, split='val', per_class=number)
         assert len(data) == want
     with pytest.raises(UserError, match='2 folders.* classes has 3 names'):
