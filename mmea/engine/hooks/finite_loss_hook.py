@@ -6,7 +6,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from mmea.errors import UserError
@@ -45,6 +45,14 @@ class FiniteLossHook(Hook):
         self._batch: Any = None
 
     def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
+            raise UserError(
+                f'train_dataloader has {len(loop.dataloader.dataset)} samples '
+                f'for batches of {loop.dataloader.batch_size} and '
+                'drop_last=True, so that an epoch has no iteration; lower '
+                'batch_size'
+            )
         found = runner.optim_wrapper
         several = isinstance(found, OptimWrapperDict)
         for wrapper in found.values() if several else [found]:

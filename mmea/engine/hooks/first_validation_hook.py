@@ -16,5 +16,5 @@ class FirstValidationHook(Hook):
 
     # Not before_train: by then all other hooks are ready.
     def before_train_epoch(self, runner: Runner) -> None:
-        if runner.iter == 0:
+        if runner.iter == 0 and runner.val_loop is not None:
             runner.val_loop.run()

@@ -5,7 +5,9 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmea import train
 from mmea.engine.checkpoint import load_checkpoint
@@ -24,7 +26,7 @@ class Training:
         if several:
             self.optim_wrapper = OptimWrapperDict(one=self.wrapper)
         self.logger = MMLogger.get_instance('test_finite_loss_hook')
-        self.iter = 0
+        self.iter, self.train_loop = 0, None
         self.hook = FiniteLossHook(**kwargs)
         self.hook.before_train(self)
 
@@ -103,6 +105,20 @@ def test_weights_of_nan_are_not_written():
         hook.before_save_checkpoint(runner, dict(state_dict=state))
     del state['b']
     hook.before_save_checkpoint(runner, dict(state_dict=state))
+
+
+@pytest.mark.parametrize('drop_last', [False, True])
+def test_an_epoch_without_a_batch(drop_last):
+    training = Training()
+    training.train_loop = loop = EpochBasedTrainLoop.__new__(
+        EpochBasedTrainLoop
+    )
+    loop.dataloader = DataLoader(range(3), batch_size=4, drop_last=drop_last)
+    if not drop_last:
+        training.hook.before_train(training)
+        return
+    with pytest.raises(UserError, match='3 samples for batches of 4'):
+        training.hook.before_train(training)
 
 
 def test_a_training_that_diverges(project, run):
