@@ -208,6 +208,7 @@ class VQA(BaseModel):
     def start_dictionaries(self, dataset: EasyVQA, samples: int = 500) -> None:
         """Fill both dictionaries with centres of embedded training tokens."""
         model = self.lxmert.lxmert
+        samples = min(samples, len(dataset))
         picked = random.Random(0).sample(range(len(dataset)), samples)
         batch = torch.utils.data.default_collate([dataset[i] for i in picked])
         cells, boxes = self.eval().regions(batch['image'])
@@ -258,15 +259,17 @@ def main() -> None:
     args = parser.parse_args()
 
     questions, sets = {}, {}
+    answers = set()
     for split in ('train', 'test'):
         questions[split], images = read(args.wheel, split)
+        answers |= {q[1] for q in questions[split]}
         if args.split == 'priors':
             questions[split] = change_priors(
                 questions[split], args.kept, split == 'test'
             )
         sets[split] = images
     words = Words(questions['train'])
-    answers = sorted({q[1] for q in questions['train']})
+    answers = sorted(answers)
     train, test = (
         EasyVQA(questions[s], sets[s], words, answers) for s in sets
     )

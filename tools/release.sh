@@ -4,10 +4,10 @@
 # PYTHON has the packages build and twine; the extras are those that
 # tools/test_install.sh tries, by default all of them.
 set -euo pipefail
+python=$(realpath -s "$(command -v "${1:?usage: tools/release.sh PYTHON [EXTRA ...]}")")
+shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-python=$(realpath -s "$1")
-shift
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # What is built is what a tag would name.

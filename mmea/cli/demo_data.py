@@ -16,8 +16,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         'layout',
-        help='ade20k, cityscapes, coco, imagenet, sceneflow, voc, or of '
-        'point clouds modelnet, shapenetpart',
+        help='ade20k, cityscapes, coco, imagenet, modelnet, shapenetpart, '
+        'sceneflow or voc',
     )
     parser.add_argument('out_dir', help='root folder of the data set')
     parser.add_argument('--num-train', type=int, default=240)

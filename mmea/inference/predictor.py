@@ -225,7 +225,8 @@ def load_model(
                 raise
             raise UserError(f'{error}; {explain_zoo()}') from error
     check_packages(cfg)
-    _test_set(cfg)  # or the checkpoint would be read in vain
+    if 'generator' not in cfg.model:  # a GAN takes no images
+        _test_set(cfg)  # or the checkpoint would be read in vain
     if checkpoint is None:
         checkpoint = pick_weights(cfg)
     init_default_scope(cfg.default_scope)
@@ -266,9 +267,10 @@ def _test_set(cfg: Config) -> ConfigDict:
     if 'pipeline' not in first:
         raise UserError(
             f'{cfg.filename} has no test_dataloader.dataset.pipeline, which '
-            'says how an image is prepared; a model of something else is '
-            'used by mmea test, and docs/point_clouds.md shows how to predict '
-            'on other clouds'
+            'says how an image is prepared; clouds of points are drawn by '
+            'mmea test, and docs/point_clouds.md shows how to predict on '
+            'others; a model of something else, such as pairs of images, is '
+            'used by mmea test'
         )
     return first
 

@@ -79,8 +79,8 @@ def write_report(
         )
     elif any(run.cfg and not takes_images(run.cfg) for run in runs):
         notes.append(
-            'no gallery: the model takes no single images; pictures of its '
-            'validations are in its work dir, of point clouds predictions.html'
+            'no gallery: the model takes no single images; one of point '
+            'clouds has predictions.html in its work dir'
         )
     elif len(predictors) < len(runs):
         notes.append('no gallery: it takes a config and a checkpoint')
