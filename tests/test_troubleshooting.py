@@ -151,9 +151,12 @@ def half_written_grammar(case):
 @cause('NoneType takes no arguments')
 def new_transformers(case):
     missing = None  # what transformers no longer has
+    try:
 
-    class Model(missing):
-        pass
+        class Model(missing):
+            pass
+    except TypeError as error:  # of mmpretrain, where it is imported
+        return str(error)
 
 
 @cause('no config file ..., and mmea ships no config')
@@ -363,9 +366,9 @@ def test_entry(quote, fails, monkeypatch):  # noqa: F811
         text = CAUSES[quote](case)
     except Exception as error:
         # Of the kinds that a person meets, not a fault of the cause.
-        assert isinstance(
-            error, (UserError, ImportError, EOFError, TypeError)
-        ) or (type(error).__name__ == 'UnpicklingError')
+        assert isinstance(error, (UserError, ImportError, EOFError)) or (
+            type(error).__name__ == 'UnpicklingError'
+        )
         text = str(error)
     assert re.search(words, ' '.join(text.split()) + ' ')
 
