@@ -11,6 +11,7 @@ EXTRAS = dict(
     mmdet='"onedl-det" or "openmmlab-lite"',
     mmpretrain='"cls"',
     torch_fidelity='"fid"',
+    rasterio='"tiles"',
 )
 
 

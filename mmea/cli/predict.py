@@ -54,6 +54,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         '--batch-size', type=int, default=1, help='images at a time'
     )
+    parser.add_argument(
+        '--tiles',
+        type=_core,
+        nargs='?',
+        const=1024,
+        metavar='CORE',
+        help='segmentation of images of any size: run over tiles of so many '
+        'pixels (default: 1024), with the numbers of the whole; the same '
+        'command goes on where it was stopped',
+    )
     args = parser.parse_intermixed_args(argv)
     for name in ('opacity', 'score_thr'):
         if not 0 <= getattr(args, name) <= 1:
@@ -83,21 +93,36 @@ def main(argv: list[str] | None = None) -> None:
         names = dict.fromkeys(args.classes)
         only = [_find(name, predictor.classes) for name in names]
     make_folder(args.out, '--out')
+    drawing = dict(opacity=args.opacity, only=only)
     try:
-        broken = predict_files(
-            predictor,
-            inputs,
-            args.out,
-            batch_size=args.batch_size,
-            opacity=args.opacity,
-            only=only,
-            score_thr=args.score_thr,
-        )
+        if args.tiles is not None:
+            from mmea.inference.tile_files import predict_files_in_tiles
+
+            broken = predict_files_in_tiles(
+                predictor, inputs, args.out, core=args.tiles, **drawing
+            )
+        else:
+            broken = predict_files(
+                predictor,
+                inputs,
+                args.out,
+                batch_size=args.batch_size,
+                score_thr=args.score_thr,
+                **drawing,
+            )
     except OSError as error:
         raise UserError(f'cannot write to --out {args.out}: {error}') from None
     print(f'Results: {args.out}')
     if broken:
         raise left_out(broken, len(inputs))
+
+
+def _core(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no number of pixels; name inputs before --tiles'
+        )
+    return int(text)
 
 
 def _find(name: str, classes: tuple[str, ...]) -> int:

@@ -17,7 +17,15 @@ from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
 from mmea.engine.data_checks import check_data, use_labels_if_any
 from mmea.errors import EXTRAS, UserError, in_one_line
 
-__all__ = ['check_packages', 'preflight', 'prepare_data']
+__all__ = [
+    'check_packages',
+    'check_test_mode',
+    'preflight',
+    'prepare_data',
+]
+
+#: Those of mmseg that mmea's stands in for.
+SEGMENTORS = 'EncoderDecoder', 'mmseg.EncoderDecoder'
 
 
 def preflight(cfg: Config, *loaders: str, check: bool = True) -> None:
@@ -33,6 +41,7 @@ def preflight(cfg: Config, *loaders: str, check: bool = True) -> None:
             of the config fits nothing, or the processes cannot meet.
     """
     check_packages(cfg)
+    check_test_mode(cfg)
     _check_work_dir(cfg.work_dir)
     _check_interval(cfg)
     _check_optimizer(cfg)
@@ -74,6 +83,22 @@ def check_packages(cfg: Config) -> None:
             f'{f"the extra {extra} of mmea" if extra else "it"} as '
             'docs/install.md shows'
         ) from error
+
+
+def check_test_mode(cfg: Config) -> None:
+    """Check that the segmentor knows the mode of its test_cfg.
+
+    Raises:
+        UserError: The mode is mmea's, and the segmentor is mmseg's.
+    """
+    model = cfg.get('model') or {}
+    mode = (model.get('test_cfg') or {}).get('mode')
+    kind = model.get('type')
+    if mode == 'exact_tiles' and kind in SEGMENTORS:
+        raise UserError(
+            "model.test_cfg has mode='exact_tiles', which mmea's segmentor "
+            f"knows: set model.type='mmea.EncoderDecoder', got {kind!r}"
+        )
 
 
 def prepare_data(cfg: Config, *loaders: str, check: bool = True) -> None:

@@ -27,7 +27,7 @@ from .inputs import Input
 from .predictor import Predictor
 from .results import Results, make_results
 
-__all__ = ['predict_files']
+__all__ = ['noted', 'predict_files']
 
 #: What it is, the picture, and what the model takes.
 Prepared = tuple[Input, np.ndarray, dict]
@@ -78,7 +78,7 @@ def predict_files(
                     results = make_results(
                         sample, out, predictor.meta, **kwargs
                     )
-                with _noted(broken, source):
+                with noted(broken, source):
                     drawn = results.draw(picture, sample)
                     results.add(source.name, sample)
                     name = source.name.with_suffix('.jpg')
@@ -87,7 +87,7 @@ def predict_files(
                 progress.advance(task)
         for source in inputs:
             if source.is_video:
-                with _noted(broken, source):
+                with noted(broken, source):
                     _predict_video(predictor, source, out, progress, kwargs)
                 progress.advance(task)
         progress.update(task, completed=len(inputs))  # the broken ones too
@@ -98,7 +98,8 @@ def predict_files(
 
 
 @contextlib.contextmanager
-def _noted(broken: list[str], source: Input) -> Iterator[None]:
+def noted(broken: list[str], source: Input) -> Iterator[None]:
+    """Note what is wrong with a file, and let the others have their turn."""
     try:
         yield
     except UserError as error:
@@ -123,7 +124,7 @@ def _predict(
     except Exception:  # it may be one image's fault
         pass
     for prepared in batch:
-        with _noted(broken, prepared[0]):
+        with noted(broken, prepared[0]):
             yield prepared, predictor.predict_prepared([prepared[2]])[0]
 
 
@@ -138,7 +139,7 @@ def _batches(
     for source in inputs:
         if source.is_video:
             continue
-        with _noted(broken, source):
+        with noted(broken, source):
             image = predictor.read(source.path)
             batch.append(
                 (source, to_picture(image['img']), predictor.prepare(image))

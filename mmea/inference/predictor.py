@@ -23,7 +23,7 @@ from mmea.engine.checkpoint import (
 from mmea.engine.config import load_config
 from mmea.engine.data_checks.files import data_parts
 from mmea.engine.guarded_loaders import guard_pipeline
-from mmea.engine.preflight import check_packages
+from mmea.engine.preflight import check_packages, check_test_mode
 from mmea.engine.zoo import explain_zoo, find_model
 from mmea.errors import UserError, in_one_line
 
@@ -57,6 +57,7 @@ class Predictor:
         with in_one_line('cannot build test_dataloader.dataset.pipeline'):
             self._load = Compose(steps[:1])
             self._prepare = Compose(steps[1:])
+        self.steps: list = self._prepare.transforms  # behind the reading
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -225,6 +226,7 @@ def load_model(
                 raise
             raise UserError(f'{error}; {explain_zoo()}') from error
     check_packages(cfg)
+    check_test_mode(cfg)
     if 'generator' not in cfg.model:  # a GAN takes no images
         _test_set(cfg)  # or the checkpoint would be read in vain
     if checkpoint is None:

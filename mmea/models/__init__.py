@@ -38,9 +38,13 @@ from .registered_layers import (
 try:
     from .data_preprocessors.seg_data_preprocessor import SegDataPreProcessor
     from .decode_heads import EAFPNHead, EAHead
+    from .segmentors import EncoderDecoder
 except ImportError as error:
-    EAFPNHead, EAHead, SegDataPreProcessor = register_missing(  # type: ignore[misc, assignment]
-        MODELS, ['EAFPNHead', 'EAHead', 'SegDataPreProcessor'], 'mmseg', error
+    EAFPNHead, EAHead, EncoderDecoder, SegDataPreProcessor = register_missing(  # type: ignore[misc, assignment]
+        MODELS,
+        ['EAFPNHead', 'EAHead', 'EncoderDecoder', 'SegDataPreProcessor'],
+        'mmseg',
+        error,
     )
 
 try:
@@ -73,6 +77,7 @@ __all__ = [
     'ELSA2d',
     'ELSASwin',
     'EfficientAttention2d',
+    'EncoderDecoder',
     'ExternalAttention2d',
     'HaloAttention2d',
     'HaloNet',

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ['current_mask', 'note_sizes']
+__all__ = ['current_mask', 'note_sizes', 'pop_sizes']
 
 Sizes = list[tuple[int, int]]
 # The batches that were noted since a mask was last asked for, weakly, and
@@ -50,6 +50,19 @@ def note_sizes(
     whole = tuple(batch.shape[-2:])
     padded = sizes is not None and any(tuple(s[:2]) != whole for s in sizes)
     _notes.append((weakref.ref(batch), list(sizes) if padded else None))  # type: ignore[arg-type]
+
+
+def pop_sizes(batch: Tensor) -> Sizes | None:
+    """Take back what was noted of a batch, to run the model on parts of it.
+
+    Returns:
+        list | None: The sizes of its images, as they were noted.
+    """
+    for i, (note, sizes) in enumerate(_notes):
+        if note() is batch:
+            del _notes[i]
+            return sizes
+    return None
 
 
 def current_mask(x: Tensor) -> Tensor | None:

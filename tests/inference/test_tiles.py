@@ -5,16 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-import mmea
 from mmea.errors import UserError
 
 pytest.importorskip('mmseg')
 
-from mmengine.config import Config  # noqa: E402
-from mmengine.model import revert_sync_batchnorm  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-
-from mmea.inference.tile_probe import encode_decode  # noqa: E402
 from mmea.inference.tiles import (  # noqa: E402
     find_halo,
     segment_in_tiles,
@@ -22,39 +16,15 @@ from mmea.inference.tiles import (  # noqa: E402
 )
 from mmea.layers import SelfAttention2d  # noqa: E402
 from mmea.models.padding_mask import note_sizes  # noqa: E402
-from mmea.registry import MODELS  # noqa: E402
+from mmea.models.segmentors.tile_probe import encode_decode  # noqa: E402
+from tests.small_nets import make_small_ea_fpn  # noqa: E402
 
 SIZE = 70, 1000  # neither on the stride
 
 
 @pytest.fixture(scope='module')
 def model():
-    """Five attentions, the head's behind the others, which are one layer."""
-    net = Config.fromfile(
-        mmea.config(
-            'mobilenet_v2/ea_fpn_mobilenet-v2_4xb4-160k_ade20k-512x512.py'
-        )
-    ).model
-    net.backbone.update(init_cfg=None, widen_factor=0.25)
-    net.data_preprocessor.size = None
-    net.neck.update(in_channels=[8, 8, 24, 80], out_channels=16)
-    net.neck = [
-        net.neck,
-        dict(type='mmea.EANeck', in_channels=[16] * 4, share=True),
-    ]
-    net.decode_head.update(in_channels=[16] * 4, channels=16, num_classes=5)
-    init_default_scope('mmseg')
-    torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(net))
-    with torch.no_grad():
-        for name, param in model.named_parameters():
-            if name.endswith(('_memory', 'proj.weight', 'norm.weight')):
-                nn.init.normal_(param, std=0.5)
-        # Running statistics that are those of the net.
-        encode_decode(model.train(), torch.randn(2, 3, 128, 128))
-        for param in model.parameters():
-            param.mul_(1.3)
-    return model.eval()
+    return make_small_ea_fpn()
 
 
 @pytest.fixture(scope='module')
@@ -166,3 +136,64 @@ def test_refused_models_and_images(model, image):
     with pytest.raises(UserError, match=r'call eval\(\)'):
         segment_in_tiles(model, image)
     model.eval()
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(number):
+    def on_tile(done, total):
+        if done == number:
+            raise Stop
+
+    return on_tile
+
+
+def test_goes_on_where_it_stopped(model, image, tmp_path):
+    """Killed in each of the passes, with the classes of one piece."""
+    want = segment_in_tiles(model, image, core=256)
+    seen = []
+
+    def count(done, total):
+        seen.append((done, total))
+
+    files = dict(out=tmp_path / 'a.npy', resume=tmp_path / 'a.npz', core=256)
+    for number in (2, 5, 7, 10):
+        with pytest.raises(Stop):
+            segment_in_tiles(model, image, on_tile=stop_after(number), **files)
+    got = segment_in_tiles(model, image, on_tile=count, **files)
+    assert np.array_equal(got, want)
+    # Three passes of four tiles: two layers behind each other.
+    assert seen == [(11, 12), (12, 12)]
+    # All is done.
+    seen.clear()
+    got = segment_in_tiles(model, image, on_tile=count, **files)
+    assert np.array_equal(got, want) and not seen
+
+
+@pytest.mark.parametrize('changed', ['weights', 'tiles', 'size', 'file'])
+def test_other_work_begins_anew(model, image, tmp_path, changed, monkeypatch):
+    files = dict(out=tmp_path / 'a.npy', resume=tmp_path / 'a.npz')
+    with pytest.raises(Stop):
+        segment_in_tiles(
+            model, image, core=256, on_tile=stop_after(10), **files
+        )
+    core = 256
+    if changed == 'weights':
+        memory = model.decode_head.attention.value_memory
+        monkeypatch.setattr(memory, 'data', -memory.data)
+    elif changed == 'tiles':
+        core = 512
+    elif changed == 'size':
+        image = np.ascontiguousarray(image[:, :900])
+    else:
+        (tmp_path / 'a.npy').unlink()
+    want = segment_in_tiles(model, image, core=core)
+    got = segment_in_tiles(model, image, core=core, **files)
+    assert np.array_equal(got, want)
+
+
+def test_resume_needs_a_file_of_classes(model, image, tmp_path):
+    with pytest.raises(UserError, match='resume needs out'):
+        segment_in_tiles(model, image, resume=tmp_path / 'a.npz')

@@ -1,5 +1,6 @@
 """How far a pixel reaches in a segmentor, and what forbids tiles."""
 
+import weakref
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ LOCAL = (
 ACTIVATIONS = ('torch.nn.modules.activation', 'mmcv.cnn.bricks')
 #: Length of the strip of the probe, in strides; half of it can be seen.
 LENGTH = 64
+#: What was found: of a model, by the stride and what the model is made of.
+_found: weakref.WeakKeyDictionary[nn.Module, dict[tuple, int]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def encode_decode(model: nn.Module, x: Tensor) -> Tensor:
@@ -93,7 +98,8 @@ def find_halo(model: nn.Module, *, stride: int = 32) -> int:
 
     A strip of an image gets NaN in one block of ``stride`` pixels, and the
     logits show where it comes out; external attention, which has statistics of
-    its own for the while, lets it stay where it is.
+    its own for the while, lets it stay where it is. Found once for a model, as
+    long as its modules stay what they are.
 
     Args:
         model (nn.Module): An EncoderDecoder of mmseg in eval mode.
@@ -107,6 +113,14 @@ def find_halo(model: nn.Module, *, stride: int = 32) -> int:
         UserError: It reaches all over the strip.
     """
     check_local(model)
+    made_of = tuple((name, type(m)) for name, m in model.named_modules())
+    known = _found.setdefault(model, {})
+    if (stride, made_of) not in known:
+        known[stride, made_of] = _probe(model, stride)
+    return known[stride, made_of]
+
+
+def _probe(model: nn.Module, stride: int) -> int:
     start = LENGTH // 2 * stride
     stop, length = start + stride, LENGTH * stride
     reach = 0
