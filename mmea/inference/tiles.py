@@ -72,9 +72,8 @@ def segment_in_tiles(
         if logits is not None:
             if classes is None:
                 classes = _make_classes(out, windows.size, logits.shape[1])
-            rows, columns = tile.image_part()
-            part = logits[(..., *tile.inside(rows, columns))]
-            classes[rows, columns] = _classify(model, part)[0].cpu().numpy()
+            found = _classify(model, tile.without_padding(logits))[0]
+            classes[tile.image_part()] = found.cpu().numpy()
         state.write(passes, classes)
         if on_tile is not None:
             on_tile(passes.number * number + passes.done, total)
@@ -113,9 +112,7 @@ def tile_logits(
     windows = as_windows(image, count_channels(model))
     for tile, logits in run(_reader(model, windows), windows.size):
         if logits is not None:
-            rows, columns = tile.image_part()
-            inside = tile.inside(rows, columns)
-            yield rows, columns, logits[(0, slice(None), *inside)]
+            yield *tile.image_part(), tile.without_padding(logits)[0]
 
 
 def count_channels(model: nn.Module) -> int:

@@ -105,9 +105,7 @@ class EncoderDecoder(_EncoderDecoder):
         try:
             for tile, logits in run(read, size):
                 if logits is not None:
-                    rows, columns = tile.image_part()
-                    inside = tile.inside(rows, columns)
-                    yield rows, columns, logits[(..., *inside)]
+                    yield *tile.image_part(), tile.without_padding(logits)
         finally:
             note_sizes(inputs, before)
 

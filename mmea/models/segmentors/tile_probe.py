@@ -1,9 +1,13 @@
 """How far a pixel reaches in a segmentor, and what forbids tiles."""
 
 import weakref
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
+from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -12,9 +16,9 @@ from mmea.errors import UserError
 from mmea.layers import AttentionBlock2d, ExternalAttention2d
 from mmea.models.padding_mask import note_sizes
 from mmea.ops import TokenStats
-from mmea.scale.exchange import answering, find_layers
+from mmea.scale.exchange import answering
 
-__all__ = ['check_local', 'encode_decode', 'find_halo']
+__all__ = ['check_local', 'encode_decode', 'encode_decode_part', 'find_halo']
 
 #: Leaves that see a window of fixed size, or a pixel; activations beside.
 LOCAL = (
@@ -38,10 +42,59 @@ _found: weakref.WeakKeyDictionary[nn.Module, dict[tuple, int]] = (
 
 def encode_decode(model: nn.Module, x: Tensor) -> Tensor:
     """Compute logits (B, classes, H, W) of prepared images (B, 3, H, W)."""
-    size = tuple(x.shape[2:])
-    meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
     run: Any = model.encode_decode
-    return run(x, [meta] * len(x))
+    return run(x, _metas(x))
+
+
+def encode_decode_part(
+    model: nn.Module,
+    x: Tensor,
+    part: tuple[slice, slice],
+    needed: Callable[[], bool],
+) -> Tensor | None:
+    """Compute logits of a part of the images.
+
+    The net runs over all of them. That only the part's logits are brought to
+    full size, and none where none are needed, saves half of the time of a
+    light net.
+
+    Args:
+        model (nn.Module): An EncoderDecoder of mmseg.
+        x (Tensor): Prepared images (B, 3, H, W).
+        part (tuple[slice, slice]): Rows and columns, on the model's stride.
+        needed (Callable): Asked when the net has run: whether there is a use
+            for logits.
+
+    Returns:
+        Tensor | None: (B, classes, h, w), or None if they are not needed.
+    """
+    segmentor: Any = model
+    head = segmentor.decode_head
+    kind = type(segmentor).encode_decode, type(head).predict
+    if kind != (EncoderDecoder.encode_decode, BaseDecodeHead.predict):
+        logits = encode_decode(model, x)
+        return logits[(..., *part)] if needed() else None
+    logits = head(segmentor.extract_feat(x))
+    if not needed():
+        return None
+    inner = []
+    for axis, along in enumerate(part, 2):
+        size = logits.shape[axis]
+        stride = x.shape[axis] // size
+        # Beside it a pixel that interpolation looks at; at the border none.
+        first = max(along.start // stride - 1, 0)
+        last = min(-(-along.stop // stride) + 1, size)
+        logits = logits.narrow(axis, first, last - first)
+        start = along.start - first * stride
+        inner.append(slice(start, start + along.stop - along.start))
+    part_of = x.new_empty(len(x), 0, *(n * stride for n in logits.shape[2:]))
+    logits = head.predict_by_feat(logits, _metas(part_of))
+    return logits[(..., *inner)]
+
+
+def _metas(x: Tensor) -> list[dict]:
+    size = tuple(x.shape[2:])
+    return [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(x)
 
 
 def check_local(model: nn.Module) -> None:
@@ -151,9 +204,7 @@ def _run_pointwise(model: nn.Module, x: Tensor) -> Tensor:
         return TokenStats(zeros, zeros + 1)
 
     note_sizes(x)
-    try:
-        find_layers(model)
-    except ValueError:
-        return encode_decode(model, x)
-    with answering(model, answer):
+    with ExitStack() as stack:
+        with suppress(ValueError):  # no layer of external attention
+            stack.enter_context(answering(model, answer))
         return encode_decode(model, x)

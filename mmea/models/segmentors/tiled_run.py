@@ -13,7 +13,7 @@ from mmea.ops import TokenStats
 from mmea.scale import collect_token_stats, use_token_stats
 from mmea.scale.exchange import find_layers
 
-from .tile_probe import check_local, encode_decode, find_halo
+from .tile_probe import check_local, encode_decode_part, find_halo
 
 __all__ = ['Passes', 'Tile', 'TiledRun']
 
@@ -34,24 +34,30 @@ class Tile:
         """Mark the core in the tile."""
         top, left, bottom, right = self.outer
         window = torch.zeros(bottom - top, right - left, dtype=torch.bool)
-        window[self.inside(*self._slices(self.core))] = True
+        window[self.core_part()] = True
         return window
 
-    def image_part(self) -> tuple[slice, slice]:
-        """Rows and columns of the core in the image."""
-        top, left, bottom, right = self.core
-        height, width = self.image
-        return self._slices(
-            (top, left, min(bottom, height), min(right, width))
-        )
-
-    def inside(self, rows: slice, columns: slice) -> tuple[slice, slice]:
-        """Find rows and columns of the image in the tile."""
+    def core_part(self) -> tuple[slice, slice]:
+        """Rows and columns of the core in the tile."""
         top, left = self.outer[:2]
+        rows, columns = self._slices(self.core)
         return (
             slice(rows.start - top, rows.stop - top),
             slice(columns.start - left, columns.stop - left),
         )
+
+    def image_part(self) -> tuple[slice, slice]:
+        """Rows and columns of the core in the image, without its padding."""
+        top, left, bottom, right = self.core
+        bottom, right = min(bottom, self.image[0]), min(right, self.image[1])
+        return self._slices((top, left, bottom, right))
+
+    def without_padding(self, logits: Tensor) -> Tensor:
+        """Take from what is of the core (..., h, w) what is in the image."""
+        rows, columns = self.image_part()
+        return logits[
+            ..., : rows.stop - rows.start, : columns.stop - columns.start
+        ]
 
     @staticmethod
     def _slices(corners: tuple[int, int, int, int]) -> tuple[slice, slice]:
@@ -188,7 +194,7 @@ class TiledRun:
 
         Yields:
             tuple[Tile, Tensor | None]: Each tile of each pass; of the last
-            pass with its logits (B, classes, h, w), its halo among them.
+            pass with the logits (B, classes, h, w) of its core.
 
         Raises:
             UserError: The logits are NaN.
@@ -199,11 +205,8 @@ class TiledRun:
             for tile in tiles[passes.done :]:
                 logits = self._run(read, tile, passes)
                 passes.done += 1
-                passes.last = not passes.found
-                if not passes.last:
-                    yield tile, None
-                    continue
-                if logits.isnan().any():
+                passes.last = logits is not None
+                if logits is not None and logits.isnan().any():
                     raise UserError(
                         'the model gives NaN, which its weights or a tile of '
                         f'the image at row {tile.core[0]}, column '
@@ -216,7 +219,7 @@ class TiledRun:
             passes.found, passes.done = {}, 0
             passes.number += 1
 
-    def _run(self, read: Read, tile: Tile, passes: Passes) -> Tensor:
+    def _run(self, read: Read, tile: Tile, passes: Passes) -> Tensor | None:
         x, sizes = read(tile.outer)
         note_sizes(x, sizes)
         with ExitStack() as stack:
@@ -230,4 +233,6 @@ class TiledRun:
                     )
                 )
                 stack.enter_context(use_token_stats(self.model, passes.stats))
-            return encode_decode(self.model, x)
+            return encode_decode_part(
+                self.model, x, tile.core_part(), lambda: not passes.found
+            )
