@@ -3,6 +3,8 @@
 #   tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of test.py]
 # NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment.
 set -euo pipefail
+fail() { echo "error: $1" >&2 && exit 2; }
+[[ $# -ge 3 ]] || fail "$0 takes CONFIG CHECKPOINT PROCESSES, got $# words"
 config=$1 checkpoint=$2 processes=$3
 shift 3
 exec "${PYTHON:-python}" -m torch.distributed.run \

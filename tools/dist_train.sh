@@ -3,6 +3,8 @@
 #   tools/dist_train.sh CONFIG PROCESSES [options of train.py]
 # NNODES, NODE_RANK, MASTER_ADDR and PORT are read from the environment.
 set -euo pipefail
+fail() { echo "error: $1" >&2 && exit 2; }
+[[ $# -ge 2 ]] || fail "$0 takes CONFIG PROCESSES, got $# words"
 config=$1 processes=$2
 shift 2
 exec "${PYTHON:-python}" -m torch.distributed.run \

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ['main']
 
+#: Where a launcher tells the number of a process, before mmengine sets RANK.
+RANKS = dict(slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+
 
 @command
 def main(argv: list[str] | None = None) -> None:
@@ -85,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.early_stop is not None:
         _stop_early(cfg, args.early_stop)
     with ExitStack() as stack:
-        if os.environ.get('RANK', '0') == '0':
+        if os.environ.get(RANKS.get(args.launcher, 'RANK'), '0') == '0':
             stack.enter_context(clean_after_failed_start(cfg.work_dir))
         preflight(cfg, *loaders, check=not args.no_check)
         if is_main_process():
