@@ -17,6 +17,7 @@ from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
 )
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import (
     WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS,
@@ -33,6 +34,7 @@ __all__ = [
     'MODEL_WRAPPERS',
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
+    'STRATEGIES',
     'TRANSFORMS',
     'WEIGHT_INITIALIZERS',
     'register_missing',
@@ -63,6 +65,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor',
     MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     *WINGS,
+)
+STRATEGIES = _child(
+    'strategy', MMENGINE_STRATEGIES, 'mmea.engine.fsdp_strategy'
 )
 WEIGHT_INITIALIZERS = _child(
     'weight initializer',

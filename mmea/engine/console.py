@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from mmengine._strategy import BaseStrategy
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.logging import MMLogger
@@ -24,9 +25,10 @@ from rich.progress import (
 from rich.table import Table
 
 from .data_checks.files import data_names
+from .flexible_runner import WholeFlexibleRunner
 from .noise import ToConsole
 
-__all__ = ['ConsoleHook', 'QuietRunner']
+__all__ = ['ConsoleHook', 'QuietFlexibleRunner', 'QuietRunner']
 
 
 class _Stdout:
@@ -46,23 +48,39 @@ class QuietRunner(Runner):
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                handler.addFilter(ToConsole())
-                handler.setStream(_Stdout())
-        return logger
+        return _quiet(super().build_logger(*args, **kwargs))
+
+
+class QuietFlexibleRunner(WholeFlexibleRunner):
+    """A runner that shards, as quiet as :class:`QuietRunner`."""
+
+    def build_strategy(self, *args: Any, **kwargs: Any) -> BaseStrategy:
+        strategy = super().build_strategy(*args, **kwargs)
+        _quiet(strategy.logger)
+        return strategy
+
+
+def _quiet(logger: MMLogger) -> MMLogger:
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.addFilter(ToConsole())
+            handler.setStream(_Stdout())
+    return logger
 
 
 class ConsoleHook(Hook):
     """Tell how a training goes: a panel, a bar, a line for each validation.
 
     Where there is no terminal, plain lines at the log's interval.
+
+    Args:
+        parameters (int): Of the model, whole; a process may hold a part.
     """
 
     priority = 'LOWEST'  # after those that measure and save
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: int = 0) -> None:
+        self._parameters = parameters
         self._console = Console()
         self._bar: Progress | None = None
         self._task: Any = None
@@ -88,7 +106,7 @@ class ConsoleHook(Hook):
             if isinstance(hook, LoggerHook):
                 self._interval = hook.interval
         self._best = _best_checkpoint(runner)  # of a run that goes on
-        facts = _facts(runner)
+        facts = _facts(runner, self._parameters)
         if self._bar is None:
             width = max(map(len, facts))
             for name, text in facts.items():
@@ -186,11 +204,11 @@ def _best_checkpoint(runner: Runner) -> str | None:
     return None
 
 
-def _facts(runner: Runner) -> dict[str, str]:
+def _facts(runner: Runner, parameters: int) -> dict[str, str]:
     """Tell what is about to be trained."""
     model = getattr(runner.model, 'module', runner.model)
-    number = sum(p.numel() for p in model.parameters())
     device = next(model.parameters()).device
+    millions = f'{parameters / 1e6:.2f} M parameters'
     size = f'{len(runner.train_dataloader.dataset)} for training'
     if runner._val_dataloader is not None:
         loader = runner.val_loop.dataloader
@@ -201,7 +219,7 @@ def _facts(runner: Runner) -> dict[str, str]:
         length += f', from {runner.iter}'
     return {
         'config': str(runner.cfg.filename),
-        'model': f'{type(model).__name__}, {number / 1e6:.2f} M parameters',
+        'model': f'{type(model).__name__}, {millions}',
         'data': f'{data}, {size}',
         'length': f'{length}, on {device}',
         'work dir': str(runner.work_dir),

@@ -27,6 +27,7 @@ KNOWN = (
     ('Warning: The text is out of bounds', 'likewise'),
     ('The `srun` command', 'of a launcher that is not used'),
     ('`torch.cuda.amp.GradScaler', "mmengine's, on a newer torch"),
+    ('FSDP.state_dict_type', "mmengine's, on a newer torch"),
 )
 #: Modules whose information is for a person too.
 TELLING = ('mmea.', 'mmengine.hooks.early_stopping_hook')

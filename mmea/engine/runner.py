@@ -11,8 +11,13 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmea.engine.console import ConsoleHook, QuietRunner
+from mmea.engine.console import (
+    ConsoleHook,
+    QuietFlexibleRunner,
+    QuietRunner,
+)
 from mmea.engine.data_checks import check_heads
+from mmea.engine.flexible_runner import WholeFlexibleRunner
 from mmea.engine.guarded_loaders import guard_loaders
 from mmea.engine.hooks import FiniteLossHook, PlainMetaHook, keep_best
 from mmea.engine.preflight import check_packages
@@ -45,13 +50,18 @@ def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
         print_log(
             'SyncBN needs GPUs: BN takes its place on this CPU', 'current'
         )
-    build = Runner.from_cfg if verbose else QuietRunner.from_cfg
-    if 'runner_type' in cfg:
+    _leave_sharding(cfg)
+    kinds: tuple[Any, Any] = (Runner, QuietRunner)
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        kinds = (WholeFlexibleRunner, QuietFlexibleRunner)
+    build = kinds[not verbose].from_cfg
+    if cfg.get('runner_type') not in (None, 'Runner', 'FlexibleRunner'):
         build = RUNNERS.build
     with in_one_line(f'cannot build what {cfg.filename} describes'):
         runner = build(cfg)
     if not verbose:
-        runner.register_hook(ConsoleHook())
+        numbers = (param.numel() for param in runner.model.parameters())
+        runner.register_hook(ConsoleHook(sum(numbers)))
     guard_loaders(runner, cfg)
     for guard in (FiniteLossHook, PlainMetaHook):
         if not any(isinstance(hook, guard) for hook in runner.hooks):
@@ -75,6 +85,14 @@ def as_trained(cfg: Config) -> None:
 
 def _leave_sync_bn(cfg: Config) -> bool:
     return get_device() == 'cpu' and _replace_type(cfg.model, 'SyncBN', 'BN')
+
+
+def _leave_sharding(cfg: Config) -> None:
+    """One process, in a test or after a training by several, has no others."""
+    strategy = cfg.get('strategy') or {}
+    if cfg.launcher == 'none' and strategy.get('type') == 'mmea.FSDPStrategy':
+        cfg.pop('runner_type', None)
+        cfg.pop('strategy')
 
 
 class _FirstIteration(Hook):

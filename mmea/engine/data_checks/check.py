@@ -120,8 +120,6 @@ def check_heads(model: nn.Module, cfg: Config, loader: str) -> None:
         UserError: ``num_classes`` of a head is not the number of classes of
             the data set.
     """
-    if not isinstance(model, nn.Module):  # FlexibleRunner builds it later
-        return
     for key, dataset in data_parts(
         cfg[loader]['dataset'], f'{loader}.dataset'
     ):
