@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import blocks, detector_places, gan, overview, run
+from benchmarks import blocks, detector_places, gan, overview, run, scaling
 from mmea.gan import TrainedHereExtractor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,3 +217,31 @@ def test_gan_cost(tmp_path, monkeypatch):
     # Two projections, and 64 slots in two memories.
     macs = 64 * (2 * 16**2 + 2 * 64 * 16)
     assert int(rows['external', 'inference']['macs']) == macs
+
+
+def test_scaling(monkeypatch, capsys):
+    pytest.importorskip('mmseg')
+    found = dict(parameters=3_000_000, trained=2_000_000, macs=10**10)
+    monkeypatch.setattr(scaling, 'complexity', lambda cfg, size: found)
+    row = scaling.cost('ea_fpn_ade20k.py', 'ADE20K')
+    assert row['step'] == 6e10 and row['epoch'] == 6e10 * 20_210
+    assert row['gradients'] == 8e6
+    # SGD with momentum: thrice the trained, once the frozen.
+    assert row['ddp'] == 4 * (3 * 2e6 + 1e6)
+    assert row['fsdp'] == row['ddp'] / 8 + 4 * (3e6 + 2e6)
+    args = argparse.Namespace(tflops=1, inside=2, between=1, per_machine=8)
+    steps = 20_210 / 4 / 3600
+    compute = 4 * 0.06
+    assert scaling.hours(row, 20_210, 1, args) == pytest.approx(
+        steps * compute
+    )
+    # Two machines of 8 GPUs.
+    exchange = 2 * 7 / 8 * 8e6 / 2e9 + 2 * 1 / 2 * 8e6 / 1e9
+    assert scaling.hours(row, 20_210, 16, args) == pytest.approx(
+        steps / 16 * (compute + exchange)
+    )
+    monkeypatch.setattr(sys, 'argv', ['scaling', '--only', 'ea_fpn_ade'])
+    scaling.main()
+    out = capsys.readouterr().out
+    assert '| `ea_fpn_ade20k` | 4 | 3.0 | 60 | 1.2 | 8 | 0.03 | 0.02 |' in out
+    assert 'COCO' not in out
