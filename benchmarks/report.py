@@ -33,7 +33,14 @@ TABLES = {
         'channels x tokens',
         multihead.SELF,
     ),
+    'networks': (
+        f'Whole networks, {multihead.IMAGES} images of 224 x 224',
+        'of the size of',
+        multihead.VIT,
+    ),
 }
+#: How many images a step of a part takes, where that is to be seen.
+IMAGES = {'networks': multihead.IMAGES}
 
 
 def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
@@ -69,18 +76,25 @@ def write(rows: list[dict], conditions: dict[str, str], out: Path) -> Path:
         text += ['## The block', '', *cost_tables(own, blocks.PUBLISHED)]
         text += ['![time and memory over tokens](blocks.png)', '']
     for part, own in by_part.items():
-        text += table(own, *TABLES[part])
+        text += table(own, *TABLES[part], IMAGES.get(part))
     path = folder / 'README.md'
     write_text(path, '\n'.join(text))
     return folder
 
 
-def table(rows: list[dict], title: str, what: str, baseline: str) -> list[str]:
+def table(
+    rows: list[dict],
+    title: str,
+    what: str,
+    baseline: str,
+    images: int | None = None,
+) -> list[str]:
     """Write a table for each mode, with a line for each row."""
     found = {(r['mode'], r['size'], r['member']): r for r in rows}
     text = [f'## {title}', '']
     header = [what, 'attention', 'M params', 'GMAC', 'ms']
     header += [f'times faster than {baseline}', 'MB', 'kept for backward, MB']
+    header += ['images per second'] if images else []
     for mode in dict.fromkeys(row['mode'] for row in rows):
         lines = [
             [
@@ -92,6 +106,7 @@ def table(rows: list[dict], title: str, what: str, baseline: str) -> list[str]:
                 times_faster(row, found.get((mode, row['size'], baseline))),
                 amount(row, 'memory', 1e6),
                 amount(row, 'saved', 1e6),
+                *([f'{images / row["seconds"]:.1f}'] if images else []),
             ]
             for row in rows
             if row['mode'] == mode

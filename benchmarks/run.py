@@ -25,9 +25,9 @@ from mmea.profiling import MODES, Limits, profile_steps, time_steps
 
 from . import blocks, detector_places, multihead, report
 
-PARTS = ('blocks', 'segmentors', 'detector_places', 'multihead')
+PARTS = ('blocks', 'segmentors', 'detector_places', 'multihead', 'networks')
 # Whole networks take long and vary little.
-SEGMENTOR_PROCESSES = 3
+NETWORK_PROCESSES = 3
 
 
 def parse_args():
@@ -200,7 +200,10 @@ def work(args):
     """Measure all in this process, print a row of JSON for each."""
     torch.set_num_threads(args.threads)
     for part in args.parts:
-        if part == 'segmentors' and args.worker >= SEGMENTOR_PROCESSES:
+        if (
+            part in ('segmentors', 'networks')
+            and args.worker >= NETWORK_PROCESSES
+        ):
             continue
         for row in work_part(part, args):
             print(json.dumps(dict(part=part, **row)), flush=True)
@@ -247,6 +250,9 @@ def find_part(part: str, args) -> tuple[Callable, Iterable, Iterable[str]]:
         sizes = product(multihead.WIDTHS, args.tokens)
         sizes = [f'{width} x {tokens}' for width, tokens in sizes]
         return multihead.make_step, sizes, multihead.KINDS
+    if part == 'networks':
+        kinds = multihead.NETWORK_KINDS
+        return multihead.make_network_step, multihead.NETWORKS, kinds
     if part == 'detector_places':
         places = detector_places
         return places.make_step, places.PLACES, places.KINDS

@@ -66,7 +66,8 @@ class Step:
         run: Callable | None = None,
     ) -> None:
         self.training = mode == 'training'
-        self.module = module.train(self.training)
+        self.module = module
+        module.train(self.training)  # which returns nothing in mmpretrain
         self.inputs = [
             x.detach().requires_grad_(self.training) for x in inputs
         ]

@@ -15,7 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import blocks, detector_places, gan, overview, run, scaling
+from benchmarks import (
+    blocks,
+    detector_places,
+    gan,
+    multihead,
+    overview,
+    run,
+    scaling,
+)
 from mmea.gan import TrainedHereExtractor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,6 +150,27 @@ def test_a_segmentor(monkeypatch):
     step()
     assert all(p.grad is not None for p in step.module.parameters())
     assert step.inputs[0].grad is None
+
+
+@torch.no_grad()
+def test_whole_networks(monkeypatch):
+    pytest.importorskip('mmpretrain')
+    monkeypatch.setattr(multihead, 'IMAGES', 1)
+
+    def make(kind, mode='inference'):
+        return multihead.make_network_step(
+            kind, 'EAMLP-7', mode, 'cpu', torch.float32
+        )
+
+    first, folded, *others = map(make, multihead.NETWORK_KINDS)
+    torch.testing.assert_close(
+        folded.forward(), first.forward(), rtol=1e-4, atol=1e-4
+    )
+    assert folded.count()['macs'] < first.count()['macs']
+    for step in others:
+        assert step.forward().shape == first.forward().shape == (1, 256)
+        assert step.count()['parameters'] > 10**6
+    assert make('EAMLP, deployed', 'training') is None
 
 
 def test_costs_in_the_readme_are_those_of_the_table(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
 import os
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mmea.ops import is_traced
 
@@ -18,11 +19,14 @@ _HOOKS = (
 class TwoForms:
     """Choose between the plain and the low-rank form of a layer.
 
-    A layer sets ``form`` and implements :meth:`_obstacle` and
-    :meth:`_count_products`.
+    A layer sets ``form`` and implements :meth:`_obstacle`,
+    :meth:`_count_products` and :meth:`switch_to_deploy`.
     """
 
     form: str
+    training: bool
+    deployed_key: Tensor
+    _parameters: dict[str, nn.Parameter | None]
 
     def _obstacle(self) -> tuple | None:
         """Find what makes the low-rank form inexact.
@@ -39,6 +43,48 @@ class TwoForms:
         Of all tokens, and of the folding once per step.
         """
         raise NotImplementedError
+
+    @property
+    def deployed(self) -> bool:
+        """Whether :meth:`switch_to_deploy` was called."""
+        return hasattr(self, 'deployed_key')
+
+    def switch_to_deploy(self) -> None:
+        """Fold what can be for good, as ``deployed_key`` and others."""
+        raise NotImplementedError
+
+    def check_foldable(self) -> None:
+        """Raise a ValueError if the layer cannot be folded exactly."""
+        if self.deployed:
+            return
+        obstacle = self._obstacle()
+        for name in ('key_memory', 'value_memory', 'key_bias', 'value_bias'):
+            tensor = getattr(self, name, None)
+            # But it has a parametrisation.
+            if tensor is not None and name not in self._parameters:
+                obstacle = obstacle or ('{} is no plain parameter', name)
+        if obstacle is not None:
+            raise ValueError(f'the layer cannot be folded: {_say(*obstacle)}')
+
+    def _refuse_deployed(self, what: str) -> None:
+        if self.deployed:
+            raise RuntimeError(
+                f'switch_to_deploy() has folded this layer, which {what}; '
+                'train or initialise the layer that it was made from'
+            )
+
+    def _check_folded(self, name: str, x: Tensor) -> None:
+        """Refuse the call of a folded layer that it cannot serve."""
+        if self.training:
+            self._refuse_deployed('is for inference: call eval()')
+        # Folded memories of half precision are in float32.
+        full = torch.promote_types(x.dtype, torch.float32)
+        if self.deployed and self.deployed_key.dtype not in (x.dtype, full):
+            raise TypeError(
+                f'{name} must be {self.deployed_key.dtype}, as the folded '
+                f'weights, got {x.dtype}; convert the input or the layer, by '
+                'to()'
+            )
 
     def _use_low_rank(self, num_tokens: int) -> bool:
         if self.form == 'plain':

@@ -1,6 +1,6 @@
 from torch import nn
 
-from .external_attention2d import ExternalAttention2d
+from ._forms import TwoForms
 
 __all__ = ['switch_to_deploy']
 
@@ -8,8 +8,9 @@ __all__ = ['switch_to_deploy']
 def switch_to_deploy(model: nn.Module) -> list[str]:
     """Fold every external attention of a model for inference. In place.
 
-    See :meth:`ExternalAttention2d.switch_to_deploy`. Where one of them cannot
-    be folded exactly, none is.
+    See :meth:`ExternalAttention2d.switch_to_deploy` and that of
+    :class:`MultiheadExternalAttention`. Where one of them cannot be folded
+    exactly, none is.
 
     Args:
         model (nn.Module): Trained; its layers go into eval mode.
@@ -35,7 +36,7 @@ def switch_to_deploy(model: nn.Module) -> list[str]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, ExternalAttention2d)
+        if isinstance(module, TwoForms)
     }
     for name, layer in layers.items():
         try:

@@ -88,7 +88,6 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
 
     _abbr_ = 'external_attention2d'
     entry = 'in_proj'
-    deployed_key: Tensor
     deployed_value: Tensor
     deployed_bias: Tensor | None
     deployed_key_bias: Tensor | None
@@ -166,27 +165,9 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
             return 'low_rank', 'switch_to_deploy() has folded the layer'
         return self._explain_form(x[:, 0].numel())
 
-    @property
-    def deployed(self) -> bool:
-        """Whether :meth:`switch_to_deploy` was called."""
-        return hasattr(self, 'deployed_key')
-
     def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
         super()._check_input(x, mask)
-        # Folded memories of half precision are in float32.
-        full = torch.promote_types(x.dtype, torch.float32)
-        if self.deployed and self.deployed_key.dtype not in (x.dtype, full):
-            raise TypeError(
-                f'x must be {self.deployed_key.dtype}, as the folded weights, '
-                f'got {x.dtype}; convert the input or the layer, by to()'
-            )
-
-    def _refuse_deployed(self, what: str) -> None:
-        if self.deployed:
-            raise RuntimeError(
-                f'switch_to_deploy() has folded this layer, which {what}; '
-                'train or initialise the layer that it was made from'
-            )
+        self._check_folded('x', x)
 
     def _count_products(self, num_tokens: int) -> tuple[int, int]:
         slots, channels = self.key_memory.shape
@@ -226,8 +207,6 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         self._check_input(x, mask)
-        if self.training:
-            self._refuse_deployed('is for inference: call eval()')
         if not self.deployed and not self._use_low_rank(x[:, 0].numel()):
             return self._forward(x, mask, self.attend)
         if not self._joins(self.norm):
@@ -361,20 +340,6 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
             return None
         full = torch.promote_types(self.key_memory.dtype, torch.float32)
         return self.key_memory.to(full) @ self.in_proj.bias.to(full)
-
-    def check_foldable(self) -> None:
-        """Raise a ValueError if the layer cannot be folded exactly."""
-        if self.deployed:
-            return
-        obstacle = self._obstacle()
-        for name in ('key_memory', 'value_memory'):
-            if name not in self._parameters:  # but it has a parametrisation
-                obstacle = obstacle or ('{} is no plain parameter', name)
-        if obstacle is not None:
-            text, *values = obstacle
-            raise ValueError(
-                f'the layer cannot be folded: {text.format(*values)}'
-            )
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:

@@ -83,6 +83,8 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
 
     key_bias: nn.Parameter | None
     value_bias: nn.Parameter | None
+    deployed_value: Tensor
+    deployed_bias: Tensor
 
     def __init__(
         self,
@@ -133,6 +135,7 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        self._refuse_deployed('has no weights left to initialise')
         for weight in (
             self.in_proj.weight,
             self.key_memory,
@@ -165,6 +168,8 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
         Raises:
             ValueError: ``form='low_rank'``, and it would not be exact.
         """
+        if self.deployed:
+            return 'low_rank', 'switch_to_deploy() has folded the layer'
         return self._explain_form(num_tokens)
 
     def _count_products(self, num_tokens: int) -> tuple[int, int]:
@@ -218,7 +223,8 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
         """
         self._check_call(query, key, value, query_pos, key_pos, attn_mask)
         check_tokens('query', query, self.embed_dims)
-        check_dtype('query', query, self.in_proj)
+        check_dtype('query', query, getattr(self, 'in_proj', None))
+        self._check_folded('query', query)
         tokens = query if query_pos is None else query + query_pos
         if not self.batch_first:
             tokens = tokens.transpose(0, 1)  # (B, N, C)
@@ -231,7 +237,9 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             tokens = tokens.masked_fill(key_padding_mask.unsqueeze(2), 0)
-        low_rank = self._use_low_rank(tokens.shape[0] * tokens.shape[1])
+        low_rank = self.deployed or self._use_low_rank(
+            tokens.shape[0] * tokens.shape[1]
+        )
         out = (self._low_rank if low_rank else self._plain)(tokens, mask)
         if not self.batch_first:
             out = out.transpose(0, 1)
@@ -287,15 +295,23 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
         """Compute the same without the wide tokens."""
         with without_autocast(tokens):
             key, value, bias = self._fold()
-        slots = len(self.key_memory)
-        logits = F.linear(tokens, key.to(tokens.dtype))  # (B, N, heads * S)
-        logits = logits.transpose(-2, -1).unflatten(1, (-1, slots))
-        attn = self._normalise(logits, mask).flatten(1, 2)
-        return F.linear(
-            attn.transpose(-2, -1),
-            value.to(tokens.dtype),
-            bias.to(tokens.dtype),
+        slots = key.shape[1]
+        key, value, bias = (
+            part.flatten(0, -2).to(tokens.dtype)
+            for part in (key, value, bias[None])
         )
+        batch = (tokens.shape[0], -1, -1)
+        if key.requires_grad:
+            logits = F.linear(tokens, key).mT
+        else:
+            # Slot by slot from the start, for the softmaxes to follow. With a
+            # gradient, expand() would sum one of key's size for each image.
+            logits = key.expand(batch).bmm(tokens.mT)  # (B, heads * S, N)
+        attn = self._normalise(logits.unflatten(1, (-1, slots)), mask)
+        attn = attn.flatten(1, 2).mT
+        if value.requires_grad:
+            return F.linear(attn, value.t(), bias[0])
+        return torch.baddbmm(bias, attn, value.expand(batch))
 
     def _normalise(self, logits: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise (B, heads, S, N) doubly, and drop out."""
@@ -318,7 +334,9 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
         return self.attn_drop(attn).unflatten(0, (-1, heads))
 
     def _fold(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Key memory (heads S, C), value memory (C, heads S), bias (C)."""
+        """Key and value memories, both (heads, S, C), and the bias (C)."""
+        if self.deployed:
+            return self.deployed_key, self.deployed_value, self.deployed_bias
         full = torch.promote_types(self.key_memory.dtype, torch.float32)
         heads = (-1, self.key_memory.shape[1])
         memory = self.key_memory.to(full)
@@ -328,15 +346,52 @@ class MultiheadExternalAttention(TwoForms, OverTokens, nn.Module):
         unused = self.in_proj.bias.sum()
         if self.key_bias is not None:
             unused = unused + self.key_bias.sum()
-        key = key.flatten(0, 1) + 0 * unused.to(full)
+        key = key + 0 * unused.to(full)
         weight = self.out_proj.weight.to(full).unflatten(1, heads)
         value = weight @ self.value_memory.to(full).t()  # (C, heads, S)
         bias = self.out_proj.bias.to(full)
         if self.value_bias is not None:
             bias = bias + (weight @ self.value_bias.to(full)).sum(1)
-        return key, value.flatten(1), bias
+        return key, value.permute(1, 2, 0), bias
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> None:
+        """Fold the projections into the memories for good. In place.
+
+        What is left are two matrices (heads, S, C) and a bias, as buffers,
+        for inference only: in training mode the layer raises an error, and
+        its state_dict is no longer that of the trained layer. Called twice,
+        it changes nothing.
+
+        Raises:
+            ValueError: The layer cannot be folded exactly.
+        """
+        if self.deployed:
+            return
+        self.check_foldable()
+        self.eval()
+        key, value, bias = self._fold()
+        for name in (
+            'in_proj',
+            'out_proj',
+            'key_memory',
+            'value_memory',
+            'key_bias',
+            'value_bias',
+        ):
+            delattr(self, name)
+        self.register_buffer('deployed_key', key)
+        self.register_buffer('deployed_value', value.contiguous())
+        # A buffer that is a parameter would be neither to torch.export.
+        self.register_buffer('deployed_bias', bias.detach())
 
     def extra_repr(self) -> str:
+        if self.deployed:
+            heads, slots, _ = self.deployed_key.shape
+            return (
+                f'{self.embed_dims}, {heads} heads, num_slots={slots}, '
+                f'batch_first={self.batch_first}, deployed'
+            )
         slots, width = self.key_memory.shape
         heads = self.in_proj.out_features // width
         return (

@@ -23,7 +23,8 @@ class AttentionMaps:
         token_softmax (Tensor | None): The softmax over the tokens, of the
             same shape: where each slot lies in the image.
         keys (Tensor | None): The key memory, (S, D); after
-            ``switch_to_deploy()`` with the projection folded in.
+            ``switch_to_deploy()`` with the projection folded in, of each head
+            where there are heads, (heads, S, C).
         pixel (tuple[int, int] | None): Row and column of a token, and
         reads (Tensor | None): what it reads, (B, heads, H, W): its weight
             for each token. What falls beyond the border is not there.

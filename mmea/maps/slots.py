@@ -60,10 +60,13 @@ def multihead(
     if ignored is not None:
         tokens = tokens.masked_fill(ignored.unsqueeze(2), 0)
     number = tokens.shape[1]
-    wide = widen(layer.in_proj(tokens))
-    memory = layer.key_memory.to(wide.dtype)
-    wide = wide.unflatten(2, (-1, memory.shape[1]))  # (B, N, heads, D)
-    logits = (wide @ memory.t()).permute(0, 2, 3, 1)  # (B, heads, S, N)
+    if layer.deployed:
+        keys, wide = layer.deployed_key, widen(tokens).unsqueeze(1)
+    else:
+        keys, wide = layer.key_memory, widen(layer.in_proj(tokens))
+        wide = wide.unflatten(2, (-1, keys.shape[1])).transpose(1, 2)
+    # Of (B, heads or 1, N, D or C).
+    logits = keys.to(wide.dtype) @ wide.mT  # (B, heads, S, N)
     heads = logits.shape[1]
     # The key bias moves a slot's logits alike, which the softmax ignores.
     flat = logits.flatten(0, 1)
@@ -79,7 +82,7 @@ def multihead(
         type(layer).__name__,
         attention=lay(double_norm(flat, eps=layer.eps, mask=rows)),
         token_softmax=lay(masked_softmax(flat, rows)),
-        keys=layer.key_memory.detach(),
+        keys=keys.detach(),
         mask=None
         if valid is None
         else valid[:, skipped:].unflatten(1, size or (1, number)),

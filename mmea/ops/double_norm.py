@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from .modes import can_overwrite
 from .token_stats import StatsSource, TokenStats
 
 __all__ = ['double_norm']
@@ -81,7 +82,8 @@ def double_norm(
         attn = u.softmax(dim=-1)
         if slot_mask is not None:
             attn = attn * slot_mask.unsqueeze(2)
-        attn = attn / (attn.sum(dim=1, keepdim=True) + eps)
+        total = attn.sum(dim=1, keepdim=True) + eps
+        attn = attn.div_(total) if can_overwrite() else attn / total
     else:
         # Nothing but the other slots to divide by, all of which may
         # underflow: the same as a softmax over slots of the logarithms.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ['is_traced', 'is_transformed', 'without_autocast']
+__all__ = ['can_overwrite', 'is_traced', 'is_transformed', 'without_autocast']
 
 
 def is_traced() -> bool:
@@ -29,6 +29,14 @@ def is_transformed() -> bool:
         return False
     active = torch._C._are_functorch_transforms_active()
     return active or is_forward_mode()
+
+
+def can_overwrite() -> bool:
+    """Tell whether a tensor that one has just made may become another.
+
+    Not where a gradient, a graph or a transform still looks at it.
+    """
+    return not (torch.is_grad_enabled() or is_traced() or is_transformed())
 
 
 def is_forward_mode() -> bool:

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmea.layers import ExternalAttention2d, switch_to_deploy
+from mmea.layers import (
+    ExternalAttention2d,
+    MultiheadExternalAttention,
+    switch_to_deploy,
+)
 
 
 def make_model() -> nn.Module:
@@ -24,6 +28,12 @@ def test_all_layers_are_folded_to_the_same_numbers():
     torch.testing.assert_close(model(x), want)
     assert switch_to_deploy(model) == ['1', '2.0']
     assert switch_to_deploy(nn.Conv2d(3, 6, 1)) == []
+
+
+def test_heads_are_folded_too():
+    model = nn.Sequential(MultiheadExternalAttention(6, 2), make_model())
+    assert switch_to_deploy(model) == ['0', '1.1', '1.2.0']
+    assert model[0].deployed
 
 
 def test_all_or_none():

@@ -197,6 +197,116 @@ def test_forms_that_are_impossible():
         layer(tokens(1, 3))
 
 
+class TestDeploy:
+    def make(self, **kwargs):
+        """Return a layer and what is folded of it, both in eval mode."""
+        layer = make(**kwargs).eval()
+        deployed = copy.deepcopy(layer)
+        deployed.switch_to_deploy()
+        return layer, deployed
+
+    @pytest.mark.parametrize('form', FORMS)
+    @pytest.mark.parametrize('expansion', [1, 4])
+    @pytest.mark.parametrize('memory_bias', [False, True])
+    @pytest.mark.parametrize('batch_first', [False, True])
+    def test_equals(self, form, expansion, memory_bias, batch_first):
+        """With and without a mask, output and gradient, to 1e-10."""
+        layer, deployed = self.make(
+            form=form,
+            expansion=expansion,
+            memory_bias=memory_bias,
+            batch_first=batch_first,
+            attn_drop=0.5,
+            dropout_layer=lambda: nn.Dropout(0.5),
+        )
+        x = tokens(*((3, 7) if batch_first else (7, 3))).requires_grad_()
+        mask = torch.zeros(3, 7, dtype=torch.bool)
+        mask[0, 4:] = mask[1] = True
+        call = dict(identity=tokens(*x.shape[:2], seed=4))
+        call['query_pos'] = tokens(*x.shape[:2], seed=5)
+        for more in ({}, dict(key_padding_mask=mask)):
+            outs = [m(x, **call, **more) for m in (deployed, layer)]
+            grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in outs]
+            with torch.no_grad():
+                outs.insert(0, deployed(x, **call, **more))
+            torch.testing.assert_close(outs[0], outs[1])
+            for got, want in (outs[1:], grads):
+                torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+    @pytest.mark.parametrize('size', [(1, 1), (1, 196), (3, 37)])
+    def test_equals_in_float32(self, size):
+        layer, deployed = self.make(dtype=torch.float32)
+        x = tokens(*size, dtype=torch.float32)
+        want = copy.deepcopy(layer).double()(x.double()).float()
+        with torch.inference_mode():
+            torch.testing.assert_close(deployed(x), want)
+            # And what is folded in every step, without a gradient.
+            layer.form = 'low_rank'
+            torch.testing.assert_close(layer(x), want)
+
+    def test_is_for_inference_and_holds_no_weights(self):
+        layer, deployed = self.make()
+        before = deployed.state_dict()
+        deployed.switch_to_deploy()
+        assert before.keys() == deployed.state_dict().keys()
+        assert set(before) == {
+            'deployed_key',
+            'deployed_value',
+            'deployed_bias',
+        }
+        assert not [*deployed.parameters()] and not deployed.training
+        assert repr(deployed).startswith(
+            'MultiheadExternalAttention(\n  8, 8 heads, num_slots=5, '
+            'batch_first=True, deployed\n'
+        )
+        assert deployed.choose_form(1)[0] == 'low_rank'
+        x = tokens(2, 7)
+        for call in (deployed.init_weights, deployed.reset_parameters):
+            with pytest.raises(RuntimeError, match='no weights left'):
+                call()
+        with pytest.raises(RuntimeError, match='is for inference'):
+            deployed.train()(x)
+
+    def test_takes_what_it_took(self):
+        x = tokens(2, 7)
+        _, deployed = self.make()
+        with pytest.raises(TypeError, match='query must be floating'):
+            deployed(x.long())
+        with pytest.raises(TypeError, match='query must be torch.float64, as'):
+            deployed(x.float())
+        layer, deployed = self.make(dtype=torch.float16)
+        torch.testing.assert_close(
+            deployed(x.half()), layer(x.half()), rtol=1e-2, atol=1e-2
+        )
+        _, deployed = self.make(dtype=torch.float32)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert deployed(x.bfloat16()).dtype == torch.bfloat16
+
+    def test_is_refused_where_it_is_not_exact(self):
+        layer = make()
+        layer.out_proj.register_forward_hook(lambda *args: None)
+        with pytest.raises(ValueError, match='folded: out_proj has hooks'):
+            layer.switch_to_deploy()
+        layer = make()
+        nn.utils.parametrize.register_parametrization(
+            layer, 'value_bias', nn.Tanh()
+        )
+        with pytest.raises(ValueError, match='value_bias is no plain param'):
+            layer.switch_to_deploy()
+        assert not layer.deployed
+
+    def test_exports_at_any_size(self):
+        _, deployed = self.make(dtype=torch.float32)
+        dims = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+        graph = torch.export.export(
+            deployed,
+            (tokens(2, 7, dtype=torch.float32),),
+            dynamic_shapes=dict(query=dims),
+        ).module()
+        x = tokens(3, 12, dtype=torch.float32)
+        torch.testing.assert_close(graph(x), deployed(x))
+
+
 def test_initialisation():
     torch.manual_seed(0)
     layer = MultiheadExternalAttention(256, 4)

@@ -115,6 +115,10 @@ def test_multihead_on_a_grid_with_a_class_token(batch_first):
     (other,) = attention_maps(layer, tokens, forward=forward, grid=(7, 9))['']
     assert other.note == 'its 16 tokens fill no known grid'
     assert torch.equal(other.attention[..., 0, :], attn)
+    layer.switch_to_deploy()
+    (folded,) = attention_maps(layer, tokens, forward=forward)['']
+    torch.testing.assert_close(folded.attention, whole.attention)
+    assert folded.keys.shape == (4, 4, 6)
 
 
 def test_efficient_attention_is_its_slots():

@@ -72,14 +72,23 @@ class Sequences(nn.Module):
 
 def heads(form):
     layer = MultiheadExternalAttention(
-        6, 2, num_slots=5, expansion=2, batch_first=True, form=form
+        6,
+        2,
+        num_slots=5,
+        expansion=2,
+        batch_first=True,
+        form='auto' if form == 'deployed' else form,
     )
-    return Sequences(shake(layer))
+    shake(layer)
+    if form == 'deployed':
+        layer.switch_to_deploy()
+    return Sequences(layer)
 
 
 SEQUENCES = {
     'heads-plain': partial(heads, 'plain'),
     'heads-low-rank': partial(heads, 'low_rank'),
+    'heads-deployed': partial(heads, 'deployed'),
     'offset': lambda: Sequences(shake(OffsetAttention1d(6, external=True))),
 }
 
@@ -114,8 +123,8 @@ def test_pieces_equal_the_whole(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('taken', [*SEQUENCES][:2])
-@pytest.mark.parametrize('given', [*SEQUENCES][:2])
+@pytest.mark.parametrize('taken', [*SEQUENCES][:3])
+@pytest.mark.parametrize('given', [*SEQUENCES][:3])
 def test_all_forms_of_heads_have_the_same_statistics(taken, given):
     check_forms(SEQUENCES[taken](), SEQUENCES[given]())
 
