@@ -22,6 +22,8 @@ PUBLISHED = 'external, published form'
 COMPILED = 'external, published form, torch.compile'
 OURS = 'external, low-rank (default)'
 DEPLOYED = 'external, low-rank, deployed'
+INPLACE = 'external, low-rank, in place'
+BOTH = 'external, low-rank, deployed, in place'
 AUTOGRAD = 'external, low-rank, autograd'
 NON_LOCAL = 'non-local'
 
@@ -33,18 +35,24 @@ external = partial(
     zero_init=False,
 )
 
+# At the start it adds zero: what is written over the input can run again.
+inplace = partial(external, zero_init=True, inplace=True)
+
 BLOCKS: dict[str, Callable[[int], AttentionBlock2d]] = {
     PUBLISHED: partial(external, form='plain'),
     COMPILED: partial(external, form='plain'),
     OURS: external,
     DEPLOYED: external,
+    INPLACE: inplace,
+    BOTH: inplace,
     AUTOGRAD: external,
     'efficient attention': EfficientAttention2d,
     'self-attention, 1 x 256': lambda c: SelfAttention2d(c, channels=c // 2),
     'self-attention, 8 x 64': lambda c: SelfAttention2d(c, num_heads=8),
     NON_LOCAL: NonLocal2d,
 }
-ONLY = {DEPLOYED: 'inference', AUTOGRAD: 'training'}
+ONLY = {name: 'inference' for name in (DEPLOYED, INPLACE, BOTH)}
+ONLY[AUTOGRAD] = 'training'
 
 
 def make_step(
@@ -57,7 +65,8 @@ def make_step(
         size (int): Height and width of the map in tokens.
         mode (str): 'inference' or 'training'.
         device (str): 'cpu' or 'cuda'.
-        dtype (torch.dtype): float32, or what autocast computes in.
+        dtype (torch.dtype): Of the input; if not float32, what autocast
+            computes in.
     """
     if ONLY.get(name, mode) != mode:
         return None
@@ -66,12 +75,11 @@ def make_step(
     run = block
     if name == COMPILED:
         run = torch.compile(block, dynamic=False)
-    elif name == DEPLOYED:
+    elif name in (DEPLOYED, BOTH):
         block.eval().switch_to_deploy()
     elif name == AUTOGRAD:
         run = partial(_autograd, block)
-    half = dtype if device == 'cuda' else torch.float32
-    x = torch.randn(1, CHANNELS, size, size, device=device, dtype=half)
+    x = torch.randn(1, CHANNELS, size, size, device=device, dtype=dtype)
     return Step(block, x, mode=mode, dtype=dtype, run=run)
 
 

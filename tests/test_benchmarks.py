@@ -72,6 +72,10 @@ def test_command(command, at_once):
     published = found['external, published form', '16', 'training']
     assert ours['processes'] == '2' and float(ours['seconds']) > 0
     assert float(ours['saved']) < float(published['saved'])
+    inplace = found[blocks.INPLACE, '16', 'inference']
+    assert float(inplace['memory']) < float(
+        found['external, low-rank (default)', '16', 'inference']['memory']
+    )
     assert found['external, published form', '16', 'inference']['macs'] == str(
         2 * (512 * 512 + 512 * 64) * 256
     )

@@ -52,6 +52,10 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         form (str | None): 'plain', 'low_rank' (an error where that would not
             be exact) or 'auto'. Default: None, what the environment variable
             MMEA_EA_FORM says when the layer is made, else 'auto'.
+        inplace (bool): Write the output over the input, which must not be
+            used again, where the low-rank form can and no gradient is
+            recorded: in training it changes nothing. Needs ``residual``.
+            Default: False.
         norm_layer, act_layer, residual, zero_init, with_cp: See
             :class:`AttentionBlock2d`.
 
@@ -60,8 +64,8 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         (S, channels).
 
     Raises:
-        ValueError: A size is below 1, ``eps`` is negative, or ``form`` is
-            unknown or impossible.
+        ValueError: A size is below 1, ``eps`` is negative, ``form`` is
+            unknown or impossible, or ``inplace`` is without ``residual``.
 
     Example:
         >>> import torch
@@ -88,6 +92,7 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
 
     _abbr_ = 'external_attention2d'
     entry = 'in_proj'
+    inplace = False
     deployed_value: Tensor
     deployed_bias: Tensor | None
     deployed_key_bias: Tensor | None
@@ -101,6 +106,7 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         eps: float = 1e-9,
         over_tokens: bool = True,
         form: str | None = None,
+        inplace: bool = False,
         norm_layer: Callable[[int], nn.Module] | None = None,
         act_layer: Callable[[], nn.Module] | None = None,
         residual: bool = True,
@@ -118,10 +124,16 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         channels = in_channels if channels is None else channels
         check_positive(num_slots=num_slots, channels=channels)
         check_number(0, eps=eps)
-        check_flags(over_tokens=over_tokens)
+        check_flags(over_tokens=over_tokens, inplace=inplace)
+        if inplace and not residual:
+            raise ValueError(
+                'inplace=True needs residual=True: what is added to the input '
+                'can be written over it; leave one of them out'
+            )
         self.eps = eps
         self.over_tokens = over_tokens
         self.form = check_form(form)
+        self.inplace = inplace
         self.in_proj = nn.Conv2d(in_channels, channels, 1)
         self.key_memory = nn.Parameter(torch.empty(num_slots, channels))
         self.value_memory = nn.Parameter(torch.empty(num_slots, channels))
@@ -267,7 +279,7 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         # Under torch.compile autograd knows best what to keep.
         block = low_memory_block
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            block = low_rank_block
+            block = partial(low_rank_block, inplace=self.inplace)
         block = partial(
             block,
             eps=self.eps,

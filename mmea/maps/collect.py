@@ -2,7 +2,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -116,18 +116,28 @@ def _check(pixel: Any, grid: Any) -> None:
             raise ValueError(f'{name} must be (row, column), got {pair!r}')
 
 
+def _overwrites(part: nn.Module) -> TypeGuard[layers.ExternalAttention2d]:
+    return isinstance(part, layers.ExternalAttention2d) and part.inplace
+
+
 @contextmanager
 def _in_use(module: nn.Module) -> Iterator[None]:
     """Put a module into the state of inference, for a while."""
     modes = {part: part.training for part in module.modules()}
+    # The maps are made of a layer's input when it has run.
+    overwriting = [part for part in modes if _overwrites(part)]
     devices = {p.device.index for p in module.parameters() if p.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(list(devices)):
         try:
             # Not by eval(), which some networks override.
             for part in modes:
                 part.training = False
+            for part in overwriting:
+                part.inplace = False
             yield
         finally:
+            for part in overwriting:
+                part.inplace = True
             for part, mode in modes.items():
                 part.training = mode
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmea.layers import ExternalAttention2d
+from mmea.maps import attention_maps
 
 from .layer_tester import LayerTester
 
@@ -586,6 +587,116 @@ def test_autocast_beats_the_plain_form(norm, train, scale, over_tokens):
     assert errors['low_rank'] < 2**-8, errors
     if norm == 'bn' and train:
         assert errors['low_rank'] < 0.5 * errors['plain'], errors
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('norm', ['none', 'bn'])
+@pytest.mark.parametrize('scale', [1, 8])
+@pytest.mark.parametrize('residual', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_bf16_without_a_gradient_beats_the_plain_form(
+    norm, scale, residual, dtype
+):
+    """Where the logits are rounded too. Error against float64, five seeds."""
+    errors = dict.fromkeys(('low_rank', 'plain'), 0.0)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        layer = ExternalAttention2d(
+            64,
+            num_slots=16,
+            norm_layer=NORMS[norm],
+            residual=residual,
+            zero_init=False,
+            form='low_rank',
+        )
+        layer.key_memory.mul_(scale)
+        x = randn(1, 64, 23, 25, seed=seed).bfloat16()
+        layer(x.float())  # moves the running statistics
+        layer.eval()
+        exact = copy.deepcopy(layer).double()(x.double())
+        for form in errors:
+            layer.form = form
+            with torch.autocast('cpu', torch.bfloat16):
+                y = layer(x.to(dtype))
+            errors[form] += (y - exact).norm().item()
+    assert 0 < errors['low_rank'] < errors['plain'], errors
+
+
+class TestInplace:
+    def make(self, **kwargs):
+        layer = make(**{'inplace': True, 'act_layer': nn.ReLU, **kwargs})
+        other = copy.deepcopy(layer)
+        other.inplace = False
+        return layer.eval(), other.eval()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize('norm', ['none', 'bn'])
+    @pytest.mark.parametrize('deploy', [False, True])
+    @pytest.mark.parametrize(
+        'layout', [torch.contiguous_format, torch.channels_last]
+    )
+    def test_output_lies_over_the_input(self, norm, deploy, layout):
+        layer, other = self.make(norm=NORMS[norm])
+        if deploy:
+            layer.switch_to_deploy()
+        x = randn(2, 6, 5, 7).to(memory_format=layout)
+        mask = randn(2, 5, 7, seed=3) > 0
+        for m in (None, mask):
+            given = x.clone()
+            y = layer(given, m)
+            torch.testing.assert_close(y, other(x, m), rtol=0, atol=1e-12)
+            assert y.data_ptr() == given.data_ptr()
+            assert y.stride() == given.stride() and torch.equal(y, given)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+    def test_under_autocast(self, dtype):
+        layer, other = self.make()
+        x = randn(2, 6, 5, 7).to(dtype)
+        with torch.autocast('cpu', torch.bfloat16):
+            want = other.float()(x)
+            y = layer.float()(x)
+        assert y.data_ptr() == x.data_ptr() and torch.equal(y, want)
+
+    def test_a_gradient_leaves_the_input_alone(self):
+        """Also one of the weights alone, as in the first layer."""
+        layer, other = self.make(norm=nn.BatchNorm2d)
+        for mode in (True, False):
+            x = randn(2, 6, 5, 7)
+            outs = [m.train(mode)(x) for m in (layer, other)]
+            assert torch.equal(*outs)
+            assert torch.equal(x, randn(2, 6, 5, 7))
+            for y in outs:
+                y.square().sum().backward()
+            torch.testing.assert_close(
+                layer.key_memory.grad, other.key_memory.grad
+            )
+
+    @torch.no_grad()
+    def test_where_it_cannot_it_does_not(self):
+        x = randn(2, 6, 5, 7)
+        for options in (
+            dict(form='plain'),
+            dict(norm=partial(nn.GroupNorm, 2)),
+        ):
+            layer, other = self.make(**options)
+            torch.testing.assert_close(layer(x), other(x))
+            assert torch.equal(x, randn(2, 6, 5, 7))
+
+    def test_maps_see_what_came_in(self):
+        layer, other = self.make()
+        x = randn(2, 6, 5, 7)
+        for seen, want in zip(
+            attention_maps(layer, x)[''], attention_maps(other, x)['']
+        ):
+            assert torch.equal(seen.attention, want.attention)
+        assert layer.inplace and not other.inplace
+
+    def test_arguments(self):
+        with pytest.raises(ValueError, match='inplace=True needs residual'):
+            make(inplace=True, residual=False)
+        with pytest.raises(ValueError, match="inplace='no'"):
+            make(inplace='no')
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

@@ -148,6 +148,44 @@ def test_fast_equals_plain(
     check_same(got, run(external_attention_block, inputs, **options))
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.tuples(*[st.integers(1, n) for n in (3, 7, 5, 11)]),
+    norm=st.booleans(),
+    bias=st.booleans(),
+    masked=st.booleans(),
+    residual=st.booleans(),
+    relu=st.booleans(),
+    channels_last=st.booleans(),
+    inplace=st.booleans(),
+)
+def test_without_a_gradient(
+    sizes, norm, bias, masked, residual, relu, channels_last, inplace
+):
+    """The same, and written over the tokens where that was asked for."""
+    x, *memories, weight = [
+        None if t is None else t.detach() for t in make_inputs(*sizes)
+    ]
+    memories[2] = memories[2] if bias else None
+    if channels_last:
+        x = x.mT.contiguous().mT
+    options = dict(
+        mask=make_mask(sizes[0], sizes[3]) if masked else None,
+        residual=residual,
+        relu=relu,
+    )
+    inputs = [*memories, weight if norm else None]
+    want, stats = external_attention_block(x, *inputs, **options)
+    given = x.clone(memory_format=torch.preserve_format)
+    with torch.no_grad():
+        out, got = low_rank_block(given, *inputs, **options, inplace=inplace)
+    check_same([out, *(got or ())], [want, *(stats or ())])
+    assert out.stride() == x.stride() or not residual
+    over = inplace and residual
+    assert (out.data_ptr() == given.data_ptr()) == over
+    assert over or torch.equal(given, x)
+
+
 @pytest.mark.parametrize('form', FAST)
 @pytest.mark.parametrize('absent', ['bias', 'residual'])
 def test_other_width_and_no_bias(form, absent):

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ..double_norm import double_norm
-from ..modes import without_autocast
+from ..modes import can_overwrite, without_autocast
 from ..token_stats import StatsSource
 from .naive import BatchStats, sum_over
 
@@ -27,6 +27,7 @@ def low_rank_block(
     over_tokens: bool = True,
     key_bias: Tensor | None = None,
     stats: StatsSource | None = None,
+    inplace: bool = False,
 ) -> tuple[Tensor, BatchStats | None]:
     """Compute :func:`external_attention_block` in 2 C S N operations, exactly.
 
@@ -38,9 +39,17 @@ def low_rank_block(
     Under autocast the big products run in its dtype and the rest in float32.
     P is centred before it is rounded: it is nearly 1/S, and the normalisation
     would amplify the rounding. The gradient of ``bias`` is a column of such a
-    product, in that dtype; :func:`low_memory_block` sums it in float32.
+    product, in that dtype; :func:`low_memory_block` sums it in float32. On a
+    CPU, logits in bfloat16 are rounded, in inference alone, and where
+    ``tokens`` are in float32 so is the other product: widening it and adding
+    it apart would take longer than it saves.
 
-    Arguments and results are those of :func:`external_attention_block`.
+    Arguments and results are those of :func:`external_attention_block`, and
+
+    Args:
+        inplace (bool): Write the result over ``tokens`` where it is of their
+            dtype, ``residual`` is set and no gradient or graph is recorded.
+            Default: False.
     """
     dtype = compute_dtype(tokens)
     with without_autocast(tokens):
@@ -60,6 +69,7 @@ def low_rank_block(
             over_tokens=over_tokens,
             dtype=dtype,
             source=stats,
+            inplace=inplace,
         )
     return out, batch
 
@@ -93,29 +103,37 @@ def low_rank_forward(
     over_tokens: bool,
     dtype: torch.dtype,
     source: StatsSource | None = None,
+    inplace: bool = False,
+    keep: bool = False,
 ) -> tuple[Tensor, BatchStats | None, tuple[Tensor, ...]]:
     """Run the low-rank form with autocast off, big products in ``dtype``.
 
     Returns:
-        tuple: Output, statistics, and what a backward by hand needs: the
-        logits and, where there is a ``weight``, the centre of P, the scale
-        before ``weight`` and the local sums of P and P P^T about the centre.
+        tuple: Output, statistics, and what a backward by hand needs: with
+        ``keep`` the logits and, where there is a ``weight``, the centre of P,
+        the scale before ``weight`` and the local sums of P and P P^T about
+        the centre.
     """
     batch, _, num_tokens = tokens.shape
     full = torch.promote_types(dtype, torch.float32)
     x = tokens
     if mask is not None and torch.is_grad_enabled():
         x = without_padding(tokens, mask)
-    logits = multiply_up(key_memory, x, dtype)  # (B, S, N)
+    logits = multiply_up(key_memory, x, dtype, exact=keep)  # (B, S, N)
     if key_bias is not None:
         logits = logits + key_bias.to(full)[:, None]
     attn = double_norm(
         logits, eps=eps, mask=mask, over_tokens=over_tokens, stats=source
     )
+    saved: tuple[Tensor, ...] = (logits,) if keep else ()
+    # What is held here, malloc cannot give to the output.
+    del logits
     value = value_memory.to(full).t()  # (C_v, S)
     shift = None if bias is None else bias.to(full)[:, None]  # (C_v, 1)
     stats: BatchStats | None = None
-    saved: tuple[Tensor, ...] = ()
+    free = can_overwrite()
+    if free and residual and tokens.is_cpu and tokens.dtype == full:
+        dtype = full
     if weight is not None:
         if mask is None:
             count = attn.new_full((), batch * num_tokens)
@@ -124,7 +142,7 @@ def low_rank_forward(
         valid_tokens = sum_over(count, group)
         count = valid_tokens.clamp(min=1)
         centre = sum_over(attn.sum((0, 2)), group) / count  # (S)
-        attn = centred(attn, centre[:, None], mask)
+        attn = centred(attn, centre[:, None], mask, inplace=free)
         gram = attn.bmm(attn.transpose(-2, -1)).sum(0)  # (S, S)
         cov = sum_over(gram, group) / count
         # Rounding may leave a variance of zero below zero.
@@ -132,31 +150,36 @@ def low_rank_forward(
         rstd = torch.rsqrt(var + norm_eps)
         mean = value @ centre
         stats = BatchStats(mean.detach(), var.detach(), valid_tokens)
-        saved = centre, rstd, attn.sum((0, 2)), gram, count
+        saved += centre, rstd, attn.sum((0, 2)), gram, count
         value = value * (weight.to(full) * rstd)[:, None]
     elif dtype != full:
         # Any centre is exact: what it takes away, the shift gives back.
         centre = image_centre(attn, mask)  # (B, S, 1)
-        attn = centred(attn, centre, mask)
+        attn = centred(attn, centre, mask, inplace=free)
         back = value @ centre
         shift = back if shift is None else shift + back  # (B, C_v, 1)
-    if dtype != full:
+    if dtype == torch.float16:
         factor = half_factor(attn)
         attn, value = attn / factor, value * factor
-    if shift is not None:
-        # The shift is one more slot, read by every valid token.
+    attn = attn.to(dtype)
+    apart = free and mask is None and dtype == full
+    if shift is not None and not apart:
+        # The shift is one more slot, read by every valid token: rounded once,
+        # and no other map for a gradient to pass.
         ones = torch.ones_like(attn[:, :1]) if mask is None else mask[:, None]
-        attn = torch.cat([attn, ones.to(full)], 1)
+        attn = torch.cat([attn, ones.to(dtype)], 1)
         if shift.dim() == 3:
             value = value.expand(batch, -1, -1)
         value = torch.cat([value, shift], -1)
     out = add_product(
         tokens,
         value.to(dtype).expand(batch, -1, -1),
-        attn.to(dtype),
+        attn,
         add=residual,
+        shift=shift if apart else None,
+        inplace=inplace and free,
     )
-    return F.relu(out, inplace=True) if relu else out, stats, (logits, *saved)
+    return F.relu(out, inplace=True) if relu else out, stats, saved
 
 
 def without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -164,11 +187,14 @@ def without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
     return tokens.masked_fill(~mask[:, None], 0)
 
 
-def multiply_up(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+def multiply_up(
+    a: Tensor, b: Tensor, dtype: torch.dtype, *, exact: bool = True
+) -> Tensor:
     """Multiply ``a @ b`` in ``dtype``, sum and return it in float32 or more.
 
     An exponential follows, in which a rounded logit would be the largest
-    error of all.
+    error of all. A CPU has no such product: without ``exact`` it may round
+    to bfloat16, once, where the published form rounds tokens and logits.
     """
     full = torch.promote_types(dtype, torch.float32)
     batch = b.shape[0]  # len() would be a constant to a tracer
@@ -180,6 +206,8 @@ def multiply_up(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     ):
         a = a.to(dtype).expand(batch, -1, -1)
         return torch.bmm(a, b.to(dtype), out_dtype=full)
+    if not exact and dtype == torch.bfloat16 and b.is_cpu and can_overwrite():
+        return a.to(dtype).expand(batch, -1, -1).bmm(b.to(dtype)).to(full)
     return a.to(full).expand(batch, -1, -1).bmm(b.to(full))
 
 
@@ -192,7 +220,7 @@ def image_centre(attn: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def half_factor(attn: Tensor) -> Tensor:
-    """Find what to divide P by, and multiply D by, before both become half.
+    """Find what to divide P by, and multiply D by, before they are float16.
 
     After the centring P may be as small as float16's last bits, and D, which
     a normalisation has made as large, out of its range.
@@ -201,23 +229,42 @@ def half_factor(attn: Tensor) -> Tensor:
     return torch.where(largest > 0, largest, 1)
 
 
-def centred(attn: Tensor, centre: Tensor, mask: Tensor | None) -> Tensor:
+def centred(
+    attn: Tensor,
+    centre: Tensor,
+    mask: Tensor | None,
+    *,
+    inplace: bool = False,
+) -> Tensor:
     """Subtract the centre of the attention; zero where a token is invalid."""
-    attn = attn - centre
+    attn = attn.sub_(centre) if inplace else attn - centre
     return attn if mask is None else attn * mask[:, None]
 
 
 def add_product(
-    x: Tensor, a: Tensor, b: Tensor, *, add: bool, inplace: bool = False
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *,
+    add: bool,
+    shift: Tensor | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Return ``x + a @ b`` or ``a @ b`` in the memory layout of x, (B, C, N).
 
     A plain ``bmm`` would return contiguous channels, and every layer behind a
-    channels-last model would copy.
+    channels-last model would copy. A ``shift`` (C, 1) or (B, C, 1) is added,
+    where no gradient is recorded.
     """
     if x.stride(2) != 1 and x.stride(1) == 1:
         x, a, b = x.transpose(-2, -1), b.transpose(-2, -1), a.transpose(-2, -1)
-        return add_product(x, a, b, add=add, inplace=inplace).transpose(-2, -1)
+        shift = None if shift is None else shift.transpose(-2, -1)
+        out = add_product(x, a, b, add=add, shift=shift, inplace=inplace)
+        return out.transpose(-2, -1)
+    if shift is not None:
+        if not add:
+            return torch.baddbmm(shift, a, b)
+        x, inplace = (x.add_(shift) if inplace else x + shift), True
     if add and x.dtype == a.dtype:
         return x.baddbmm_(a, b) if inplace else torch.baddbmm(x, a, b)
     product = torch.bmm(a, b)

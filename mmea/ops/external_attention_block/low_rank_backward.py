@@ -92,6 +92,7 @@ class _LowMemory(torch.autograd.Function):
                 key_bias,
                 mask=mask,
                 dtype=ctx.dtype,
+                keep=True,
                 **options,
             )
         ctx.save_for_backward(
@@ -181,9 +182,10 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         centre = image_centre(attn, mask)
         low = centred(attn, centre, mask)
     low = attn if low is None else low
-    # Both are balanced where they become half, as in the forward pass.
-    factor = 1 if dtype == full else half_factor(low)
-    halved = low if dtype == full else (low / factor).to(dtype)
+    # Both are balanced where they become float16, as in the forward pass.
+    half = dtype == torch.float16
+    factor = half_factor(low) if half else 1
+    halved = (low / factor if half else low).to(dtype)
     valid = grad if mask is None else grad * mask[:, None]
     sums = valid.sum(-1, dtype=full)  # (B, C_v)
     dshift = sums.sum(0)
@@ -206,25 +208,25 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     elif low is not attn:
         dvalue = dvalue + (sums[:, :, None] * centre.mT).sum(0)
     dattn = (value.t() * factor).to(dtype).expand(batch, -1, -1).bmm(dy)
-    dattn = dattn.to(full)
-    if dtype != full:
-        dattn = dattn / factor
+    dattn = dattn.to(full)  # ours, to write over
+    if half:
+        dattn /= factor
     if weight is not None:
-        dattn = dattn - (value.t() @ mean_dy)[:, None]
-        dattn = dattn - (value.t() @ back).expand(batch, -1, -1).bmm(low)
+        dattn -= (value.t() @ mean_dy)[:, None]
+        gains = (value.t() @ back).expand(batch, -1, -1)
+        dattn.baddbmm_(gains, low, alpha=-1)
 
     # Double normalisation: over slots, then over tokens.
-    dlogits = attn * (dattn - (dattn * attn).sum(1, keepdim=True))
+    dattn -= (dattn * attn).sum(1, keepdim=True)
+    dlogits = dattn.mul_(attn)
     if over_tokens:
         over = dlogits.sum(-1, keepdim=True)
-        dlogits = dlogits - over * _token_softmax(logits, mask)
+        dlogits.addcmul_(over, _token_softmax(logits, mask), value=-1)
 
     # The logits: a bias, summed before anything is rounded, and a product.
     dkey_bias = None if key_bias is None else dlogits.sum((0, 2))
-    factor = 1
-    if dtype != full:
-        factor = half_factor(dlogits)
-        dlogits = (dlogits / factor).to(dtype)
+    factor = half_factor(dlogits) if half else 1
+    dlogits = (dlogits / factor if half else dlogits).to(dtype)
     if mask is not None:
         tokens = without_padding(tokens, mask)
     dkey = dlogits.bmm(tokens.to(dtype).mT).to(full).sum(0) * factor
