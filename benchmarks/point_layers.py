@@ -5,9 +5,15 @@
 Layers of PCT and EAT, alone, 256 channels, one cloud, float32, one CPU thread;
 what should take longer than a limit, or more memory than there is, is left
 out. Writes cost.md, cost.csv and cost.png into benchmarks/results/points.
+
+    python -m benchmarks.point_layers --packed
+
+A batch of clouds of unequal size in external attention, padded and packed, by
+the padding's share; into packed.md.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +37,7 @@ LAYERS = {
     'self, plain': dict(offset=False),
 }
 CHANNELS = 256
+CLOUDS, SHARES = 8, (0, 0.25, 0.5, 0.75)  # packed, and shares of padding
 # Limits and plots count in sides of a map, whose squares are its tokens.
 SIDES = (32, 56, 100, 178, 316)  # 1k to 100k points
 
@@ -84,6 +91,49 @@ def tables(rows):
     return text
 
 
+def measure_packed(points, rounds):
+    """Return a line for each share of padding, in each mode."""
+    lines = []
+    for mode in MODES:
+        for share in SHARES:
+            lengths, masked, packed = make_packed(points, share)
+            torch.manual_seed(0)
+            layer = OffsetAttention1d(CHANNELS, external=True)
+            steps = {
+                name: Step(layer, x, mode=mode, run=partial(layer, **kwargs))
+                for name, (x, kwargs) in (
+                    ('mask', masked),
+                    ('packed', packed),
+                )
+            }
+            rows = dict(profile_steps(steps, rounds=rounds))
+            ratio = rows['mask']['seconds'] / rows['packed']['seconds']
+            lines.append(
+                [
+                    mode,
+                    f'{1 - sum(lengths) / (len(lengths) * points):.0%}',
+                    *(_cell(row) for row in rows.values()),
+                    f'{ratio:.2f}',
+                ]
+            )
+            print(*lines[-1], flush=True)
+    return lines
+
+
+def make_packed(points, share):
+    """Return lengths, and input and options of the padded and packed batch.
+
+    One cloud is full; the others are as much shorter as makes the share.
+    """
+    short = round(points * (1 - share * CLOUDS / (CLOUDS - 1)))
+    lengths = [points] + [short] * (CLOUDS - 1)
+    x = torch.randn(CLOUDS, CHANNELS, points)
+    mask = torch.arange(points) < torch.tensor(lengths)[:, None]
+    packed = x.mT[mask].t().contiguous().unsqueeze(0)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    return lengths, (x, dict(mask=mask)), (packed, dict(offsets=offsets))
+
+
 def _cell(row):
     return f'{milliseconds(row)} / {amount(row, "memory", 1e6)}'
 
@@ -102,11 +152,28 @@ def growth(own, key):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--sides', type=int, nargs='+', default=SIDES)
+    parser.add_argument('--packed', action='store_true')
+    parser.add_argument('--points', type=int, default=2048, help='if packed')
     parser.add_argument('--limit', type=float, default=10, metavar='SECONDS')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--out', type=Path, default=OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.packed:
+        lines = measure_packed(args.points, args.rounds)
+        header = ['mode', 'padding', 'mask', 'packed', 'times faster']
+        text = [
+            '# Clouds of unequal size, padded and packed',
+            '',
+            f'External, offset (EAT); {CLOUDS} clouds, the largest of '
+            f'{args.points} points, {CHANNELS} channels, float32, one CPU '
+            f'thread, torch {torch.__version__}; ms / MB of a step.',
+            '',
+            *markdown(header, lines),
+        ]
+        write_text(args.out / 'packed.md', '\n'.join(text))
+        return
     rows = list(measure(sorted(set(args.sides)), args.limit, args.rounds))
     text = [
         '# Attention on points by their number',
@@ -120,7 +187,6 @@ def main():
         *tables(rows),
         '![time and memory over points](cost.png)',
     ]
-    args.out.mkdir(parents=True, exist_ok=True)
     write_csv(rows, args.out / 'cost.csv')
     plot_costs(rows, args.out / 'cost.png')
     write_text(args.out / 'cost.md', '\n'.join(text))

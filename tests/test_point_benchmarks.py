@@ -131,3 +131,13 @@ def test_layers(tmp_path, monkeypatch):
     own[32]['seconds'] = 1.0  # too few points to count
     assert point_layers.growth(own, 'seconds') == '2.00'
     assert point_layers.growth({56: own[56]}, 'seconds') == '-'
+
+
+def test_packed_clouds(tmp_path, monkeypatch):
+    monkeypatch.setattr(point_layers, 'CHANNELS', 8)
+    monkeypatch.setattr(point_layers, 'SHARES', (0.5,))
+    options = ['--packed', '--points', '56', '--rounds', '1']
+    monkeypatch.setattr(sys, 'argv', ['run', *options, '--out', str(tmp_path)])
+    point_layers.main()
+    text = (tmp_path / 'packed.md').read_text()
+    assert text.count(' 50% ') == 2

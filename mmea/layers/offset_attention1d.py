@@ -2,8 +2,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmea.ops import double_norm, external_attention
+from mmea.ops import (
+    double_norm,
+    external_attention,
+    packed_external_attention,
+)
 
 from ._checks import (
     check_dtype,
@@ -47,8 +52,8 @@ class OffsetAttention1d(OverTokens, nn.Module):
         act_layer (Callable[[], nn.Module] | None): Default: ``nn.ReLU``.
 
     Raises:
-        ValueError: A size is below 1 or ``eps`` negative; an input or a mask
-            of another shape.
+        ValueError: A size is below 1 or ``eps`` negative; an input, a mask
+            or offsets of another shape.
         TypeError: A callable that makes no module, or an input that is not in
             the dtype of the weights.
 
@@ -58,6 +63,12 @@ class OffsetAttention1d(OverTokens, nn.Module):
         >>> layer = OffsetAttention1d(64, external=True)
         >>> layer(torch.randn(2, 64, 500)).shape  # (B, C, N)
         torch.Size([2, 64, 500])
+
+        Clouds of 200 and 300 points, one after the other:
+
+        >>> offsets = torch.tensor([0, 200, 500])
+        >>> layer(torch.randn(1, 64, 500), offsets=offsets).shape
+        torch.Size([1, 64, 500])
 
     Source: arXiv:2012.09688, offset attention, its details from the authors'
     code; external attention in this place from arXiv:2105.02358, whose code
@@ -121,7 +132,13 @@ class OffsetAttention1d(OverTokens, nn.Module):
         """Initialise anew, after the host model has initialised itself."""
         self.reset_parameters()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        offsets: Tensor | None = None,
+    ) -> Tensor:
         """Read, subtract, project, add.
 
         Args:
@@ -129,17 +146,24 @@ class OffsetAttention1d(OverTokens, nn.Module):
             mask (Tensor | None): bool (B, N), True = valid. Other points are
                 not read, enter no softmax and no statistics of the norm;
                 there y = x. Default: None, all valid.
+            offsets (Tensor | None): int (B + 1), of clouds that lie packed in
+                x (1, C, N), with ``external``; cloud i has the points
+                ``offsets[i]:offsets[i + 1]``. See
+                :func:`mmea.ops.packed_external_attention`. Default: None,
+                one cloud in each row of x.
 
         Returns:
             Tensor: (B, C, N).
         """
         self._check_input(x, mask)
+        if offsets is not None:
+            self._check_packed(x, mask)
         points = x
         if mask is not None:
             # Padding may hold anything, and 0 times NaN in the gradient of a
             # weight would be NaN.
             points = x.masked_fill(~mask.unsqueeze(1), 0)
-        out = self.read(points, mask)
+        out = self.read(points, mask, offsets)
         out = self.out_proj(points - out if self.offset else out)
         if self.norm is not None:
             if mask is None:
@@ -152,14 +176,29 @@ class OffsetAttention1d(OverTokens, nn.Module):
             out = out.masked_fill(~mask.unsqueeze(1), 0)
         return x + out
 
-    def read(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def read(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        offsets: Tensor | None = None,
+    ) -> Tensor:
         """Compute s, what each point reads, (B, C, N).
 
         Args:
             x (Tensor): (B, C, N).
             mask (Tensor | None): bool (B, N), True = valid; x is zero
                 elsewhere.
+            offsets (Tensor | None): See :meth:`forward`.
         """
+        if offsets is not None:
+            out = packed_external_attention(
+                x[0].t(),
+                offsets,
+                self.key_memory,
+                self.value_memory,
+                eps=self.eps,
+            )
+            return out.t().unsqueeze(0)
         if self.external:
             return external_attention(
                 x,
@@ -173,6 +212,21 @@ class OffsetAttention1d(OverTokens, nn.Module):
         logits = query.transpose(1, 2) @ query  # (B, N read, N that read)
         attn = double_norm(logits, eps=self.eps, mask=mask, slot_mask=mask)
         return self.value_proj(x) @ attn
+
+    def _check_packed(self, x: Tensor, mask: Tensor | None) -> None:
+        if not self.external:
+            reason = 'need external=True: each point would read all points'
+        elif not isinstance(self.norm, _BatchNorm | None):
+            reason = f'need a batch norm or none, {self.norm} would mix clouds'
+        elif mask is not None:
+            reason = 'take no mask: leave the padding out'
+        elif x.shape[0] != 1:
+            reason = f'need x to be (1, C, N), got {tuple(x.shape)}'
+        elif self.stats_source() is not None:
+            reason = 'take no statistics of mmea.scale: use a mask'
+        else:
+            return
+        raise ValueError(f'offsets {reason}')
 
     def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
         if torch.jit.is_tracing():

@@ -27,6 +27,7 @@ from .local_attention import (
     slide,
 )
 from .modes import is_traced, is_transformed, without_autocast
+from .packed_external_attention import packed_external_attention
 from .point_sampling import (
     furthest_points,
     gather_points,
@@ -55,6 +56,7 @@ __all__ = [
     'low_rank_block',
     'nearest_points',
     'neighbours',
+    'packed_external_attention',
     'pad_to_blocks',
     'plain_local_logits',
     'plain_local_sum',

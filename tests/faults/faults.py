@@ -344,6 +344,28 @@ FAULTS = [
         'test_published_initialisation',
     ),
     Fault(
+        'packed-images-meet',
+        'mmea.ops.packed_external_attention.packed_external_attention',
+        'right=True',
+        'right=False',
+        'tests/ops/test_packed_external_attention.py',
+    ),
+    Fault(
+        'input-overwritten-under-a-gradient',
+        'mmea.ops.modes.can_overwrite',
+        'torch.is_grad_enabled() or',
+        'False or',
+        'tests/layers/test_external_attention2d.py::TestInplace',
+    ),
+    Fault(
+        'folded-heads-share-one-matrix',
+        'mmea.layers.multihead_external_attention.'
+        'MultiheadExternalAttention._fold',
+        'return key, value.permute(1, 2, 0), bias',
+        'return key, value.permute(1, 2, 0).roll(1, 0), bias',
+        'tests/layers/test_multihead_external_attention.py',
+    ),
+    Fault(
         'heads-take-each-others-mask',
         'mmea.layers.multihead_external_attention.'
         'MultiheadExternalAttention._normalise',

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmea.layers import OffsetAttention1d
+from mmea.scale import collect_token_stats
 from tests.host_oracle import host_cases
 from tests.test_oracle import Case, build
 
@@ -103,6 +104,50 @@ def test_cloud_without_points(form):
     y.square().sum().backward()
     assert all(p.grad.isfinite().all() for p in layer.parameters())
     assert torch.equal(layer(x, mask & False), x)
+
+
+@pytest.mark.parametrize('offset', [True, False])
+@pytest.mark.parametrize('norm', [None, nn.BatchNorm1d])
+def test_packed_equals_the_mask(offset, norm):
+    """Output, gradients and statistics; an empty cloud among them."""
+    layer = make(external=True, offset=offset, norm_layer=norm)
+    other = copy.deepcopy(layer)
+    mask = torch.arange(7) < torch.tensor([4, 0, 7, 1])[:, None]
+    offsets = torch.tensor([0, 4, 4, 11, 12])
+    x = points(4, 6, 7).requires_grad_()
+    packed = x.mT[mask].t()[None]  # (1, C, 12)
+    outs = [layer(packed, offsets=offsets)[0].t(), other(x, mask).mT[mask]]
+    torch.testing.assert_close(*outs)
+    weight = points(12, 6, seed=2)
+    for got, want in zip(
+        *(
+            torch.autograd.grad((y * weight).sum(), [x, *m.parameters()])
+            for y, m in zip(outs, (layer, other))
+        )
+    ):
+        torch.testing.assert_close(got, want)
+    for got, want in zip(layer.buffers(), other.buffers()):
+        torch.testing.assert_close(got, want)
+
+
+def test_what_is_not_packed():
+    x, offsets = points(1, 6, 7), torch.tensor([0, 3, 7])
+    for kwargs, given, reason in (
+        (dict(external=False), dict(), 'need external=True'),
+        (dict(norm_layer=nn.InstanceNorm1d), dict(), 'need a batch norm'),
+        (dict(), dict(mask=torch.ones(1, 7, dtype=torch.bool)), 'no mask'),
+        (dict(), dict(x=points(2, 6, 7)), r'\(1, C, N\), got \(2, 6, 7\)'),
+        (dict(), dict(offsets=torch.tensor([0, 8])), 'from 0 to 7'),
+    ):
+        layer = make(**{'external': True, **kwargs})
+        with pytest.raises(ValueError, match=f'offsets .*{reason}'):
+            layer(**{'x': x, 'offsets': offsets, **given})
+    layer = make(external=True).eval()
+    with (
+        collect_token_stats(layer),
+        pytest.raises(ValueError, match='offsets take no statistics'),
+    ):
+        layer(x, offsets=offsets)
 
 
 @forms
