@@ -44,6 +44,7 @@ def losses(name, ranks):
     return np.stack([np.loadtxt(f'losses_{name}_{r}') for r in range(ranks)])
 
 
+@pytest.mark.slow
 def test_shards_equal_the_whole(config, run_apart, run, capsys):
     assert run_apart(main, config, '--work-dir', 'one') == [0]
     args = main, config, '--work-dir', 'two', *SHARDED
