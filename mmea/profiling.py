@@ -292,8 +292,15 @@ def _count_sdpa_backward(
     return sdpa_backward_flop_count(grad, query, key, value)
 
 
-# torch counts those of its kernels for GPUs by itself.
-_CPU_KERNELS = {
+def _count_baddbmm(
+    x: torch.Size, a: torch.Size, b: torch.Size, *args: Any, **kwargs: Any
+) -> int:
+    return 2 * a.numel() * b[-1]
+
+
+# torch counts its kernels for GPUs by itself, and what is not in place.
+_UNCOUNTED = {
+    torch.ops.aten.baddbmm_: _count_baddbmm,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _count_sdpa,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
         _count_sdpa_backward
@@ -342,7 +349,7 @@ def count_macs_of_parts(
 
 
 def _counter() -> FlopCounterMode:
-    return FlopCounterMode(display=False, custom_mapping=_CPU_KERNELS)
+    return FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -81,6 +81,11 @@ def test_count_macs_of_scaled_dot_product_attention():
     assert step == 2 * 4 * 30 * 50 * 8 * (2 + 5)
 
 
+def test_count_macs_of_a_product_in_place():
+    x, a, b = torch.zeros(2, 3, 5), torch.randn(2, 3, 4), torch.randn(2, 4, 5)
+    assert profiling.count_macs(lambda: x.baddbmm_(a, b)) == 2 * 3 * 4 * 5
+
+
 def test_extrapolate():
     assert profiling.extrapolate({}, 64) == 0
     assert profiling.extrapolate({32: 3.0}, 64) == 3.0 * 16
