@@ -1,18 +1,21 @@
 """A project of its own, outside the checkout, with a tiny data set."""
 
 import gc
+import multiprocessing
 import os
 import runpy
 import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import yapf  # noqa: F401, writes its cache before several workers read it
 
 import mmea  # noqa: F401, lets mmcv find its ops, whoever imports it first
@@ -276,3 +279,22 @@ def run_apart(processes):
         return [process.exitcode for process in started]
 
     return start
+
+
+@pytest.fixture(scope='session')
+def interpreter():
+    """Call a function of a test module where TRITON_INTERPRET is set.
+
+    It has to be before triton is imported, and would change all other tests:
+    so elsewhere. What torch allocates there is NaN until it is written.
+    """
+    pytest.importorskip('triton')
+    context = multiprocessing.get_context('spawn')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TRITON_INTERPRET', '1')
+        pool = ProcessPoolExecutor(1, context)
+        pool.submit(torch.set_num_threads, 1).result()  # it has started
+    with pool:
+        # With it, NaN is what torch.empty() and its like return.
+        pool.submit(torch.use_deterministic_algorithms, True).result()
+        yield lambda function, *args: pool.submit(function, *args).result()

@@ -18,6 +18,7 @@ from .external_attention_block import (
     low_memory_block,
     low_rank_block,
 )
+from .external_attention_kernels import find_kernel_obstacle, kernel_block
 from .local_attention import (
     local_logits,
     local_sum,
@@ -44,12 +45,14 @@ __all__ = [
     'double_norm',
     'external_attention',
     'external_attention_block',
+    'find_kernel_obstacle',
     'from_blocks',
     'furthest_points',
     'gather_points',
     'group_neighbours',
     'is_traced',
     'is_transformed',
+    'kernel_block',
     'local_logits',
     'local_sum',
     'low_memory_block',

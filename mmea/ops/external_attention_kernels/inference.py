@@ -23,6 +23,12 @@ def find_valid(mask, b, n, N):
 
 
 @triton.jit
+def load_slot(ptr, b, s, S):
+    """Load a row of (B, S)."""
+    return tl.load(ptr + b * S + s, mask=s < S, other=0.0)
+
+
+@triton.jit
 def load_slots(ptr, b, s, n, N, S):
     """Load a tile of (B, S, N)."""
     inside = (s < S)[:, None] & (n < N)[None, :]
@@ -130,8 +136,8 @@ def summarise_tokens(
 
 
 @triton.jit
-def combine(tops, sums, lse, T, SB: tl.constexpr, BT: tl.constexpr):
-    """Merge the tiles of an image to its log-sum-exp, (B, SB)."""
+def combine(tops, sums, lse, S, T, SB: tl.constexpr, BT: tl.constexpr):
+    """Merge the tiles of an image to its log-sum-exp, (B, S)."""
     b, s = tl.program_id(0).to(tl.int64), tl.arange(0, SB)
     top = tl.full((SB,), -float('inf'), tl.float32)
     total = tl.zeros((SB,), tl.float32)
@@ -149,7 +155,7 @@ def combine(tops, sums, lse, T, SB: tl.constexpr, BT: tl.constexpr):
     # Of an image without a valid token P is 0.
     found = top + tl.log(tl.where(total == 0, 1.0, total))
     found = tl.where(top == -float('inf'), float('inf'), found)
-    tl.store(lse + b * SB + s, found)
+    tl.store(lse + b * S + s, found, mask=s < S)
 
 
 @triton.jit
@@ -173,10 +179,10 @@ def apply_attention(
         tile = compute_logits(
             x, key, b, n, valid, sb, sc, sn, S, C, SB, BN, BC, DTYPE, PREC
         )
-    attn = attend(tile, tl.load(lse + b * SB + s), s, valid, S, eps)
+    attn = attend(tile, load_slot(lse, b, s, S), s, valid, S, eps)
     attn, mean = centre_tile(attn, valid)
     if centre is not None:
-        mean -= tl.load(centre + s)
+        mean -= load_slot(centre, 0, s, S)
     scale = find_scale(attn)
     attn = (attn / scale[:, None]).to(DTYPE)
     for start in range(0, C, BC):

@@ -41,14 +41,17 @@ def sizes_of(x: Tensor, slots: int, dtype: torch.dtype) -> Sizes:
     # The interpreter has no arithmetic in bfloat16.
     if dtype == torch.bfloat16 and os.environ.get('TRITON_INTERPRET') == '1':
         dtype = torch.float32
+    padded = max(16, triton.next_power_of_2(slots))
     constants = dict(
         C=channels,
-        SB=max(16, triton.next_power_of_2(slots)),
+        SB=padded,
         BN=tile,
         BC=max(16, block),
         DTYPE=_TRITON[dtype],
         PREC='tf32' if tf32 else 'ieee',
         num_warps=8,
+        # A third tile under way would not fit into shared memory everywhere.
+        num_stages=3 if padded <= 64 else 2,
     )
     return Sizes(batch, tokens, triton.cdiv(tokens, tile), slots, constants)
 
@@ -94,7 +97,7 @@ def sum_up(
     logits: Tensor | None,
     sizes: Sizes,
 ) -> Tensor:
-    """Run pass 1: the log-sum-exp over tokens (B, SB), and the logits."""
+    """Run pass 1: the log-sum-exp over tokens (B, S), and the logits."""
     batch, tokens, tiles, slots, constants = sizes
     padded = constants['SB']
     tops, sums = x.new_empty(
@@ -104,8 +107,8 @@ def sum_up(
         x, key, mask, logits, tops, sums, tokens, slots, tiles, *x.stride(),
         **constants,
     )  # fmt: skip
-    lse = x.new_empty((batch, padded), dtype=torch.float32)
-    combine[(batch,)](tops, sums, lse, tiles, SB=padded, BT=32)
+    lse = x.new_empty((batch, slots), dtype=torch.float32)
+    combine[(batch,)](tops, sums, lse, slots, tiles, SB=padded, BT=32)
     return lse
 
 

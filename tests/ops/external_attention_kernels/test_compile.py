@@ -155,3 +155,45 @@ VARIANTS = {
 def test_variants_of_inference(monkeypatch, capability, variant):
     calls = launch_inference(monkeypatch, **VARIANTS[variant])
     check_inference(calls, capability)
+
+
+def launch_training(monkeypatch, norm=True, **kwargs):
+    from mmea.ops.external_attention_kernels import (
+        inference,
+        launch,
+        launch_training,
+        training,
+    )
+
+    calls = record(monkeypatch, launch, inference.__all__)
+    x, *rest, mask = make(**kwargs)
+    weight = empty(512) if norm else None
+    options = dict(
+        eps=1e-9, norm_eps=1e-5, residual=True, relu=True, dtype=x.dtype
+    )
+    others = record(monkeypatch, launch_training, training.__all__)
+    out, saved = launch_training.train(x, *rest, weight, mask, **options)
+    launch_training.go_back(out, x, *rest[:2], weight, mask, saved, **options)
+    assert len(calls) == 3 and len(others) == 5 + norm
+    return [*calls, *others]
+
+
+def check_training(calls, capability):
+    for call in calls:
+        found = compile_call(call, capability)
+        allowed = 64 if found.name.startswith('grad_') else 0
+        assert found.spilled <= allowed, (found.name, found.spilled)
+        assert found.shared <= 99 * 1024, (found.name, found.shared)
+
+
+@GPUS
+def test_training(monkeypatch, capability):
+    check_training(launch_training(monkeypatch), capability)
+
+
+@pytest.mark.slow
+@GPUS
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_variants_of_training(monkeypatch, capability, variant):
+    calls = launch_training(monkeypatch, **VARIANTS[variant])
+    check_training(calls, capability)
