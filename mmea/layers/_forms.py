@@ -90,11 +90,11 @@ class TwoForms:
         if self.form == 'plain':
             return False
         obstacle = self._obstacle()
-        if self.form == 'low_rank':
+        if self.form != 'auto':  # 'low_rank', or 'kernel', which is one
             if obstacle is not None:
                 raise ValueError(
-                    f"form='low_rank' is impossible: {_say(*obstacle)}; use "
-                    "form='auto' or 'plain'"
+                    f'form={self.form!r} is impossible: {_say(*obstacle)}; '
+                    "use form='auto' or 'plain'"
                 )
             return True
         if obstacle is not None:
@@ -145,12 +145,21 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name) for name in _HOOKS)
 
 
-def check_form(form: str | None) -> str:
-    """Read the form of a layer, from the environment where it is None."""
+def check_form(form: str | None, *, kernel: bool = False) -> str:
+    """Read the form of a layer, from the environment where it is None.
+
+    Args:
+        form (str | None): What the layer was made with.
+        kernel (bool): The layer has kernels too, and takes 'kernel'; from the
+            environment that is 'auto' to one without. Default: False.
+    """
+    forms = (*FORMS, 'kernel') if kernel else FORMS
     name, value = 'form', form
-    if form is None:
+    if value is None:
         name = 'the environment variable MMEA_EA_FORM'
         value = os.environ.get('MMEA_EA_FORM') or 'auto'
-    if value not in FORMS:
-        raise ValueError(f'{name} must be one of {FORMS}, got {value!r}')
+        if value == 'kernel' and not kernel:
+            return 'auto'
+    if value not in forms:
+        raise ValueError(f'{name} must be one of {forms}, got {value!r}')
     return value

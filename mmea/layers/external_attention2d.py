@@ -9,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmea.ops import (
     external_attention,
+    find_kernel_obstacle,
     is_traced,
+    kernel_block,
     low_memory_block,
     low_rank_block,
     without_autocast,
@@ -38,7 +40,8 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
     memory first (S x C numbers) and never forms the C x C products over all
     tokens; a batch norm, frozen or not, synchronised or not, joins in. It is
     taken where it is exact and cheaper; :meth:`choose_form` tells which and
-    why. Parameters and state_dict are the same in both.
+    why. Kernels in Triton compute the low-rank form on CUDA GPUs where asked
+    for. Parameters and state_dict are the same in all.
 
     Args:
         in_channels (int): Channels C, in and out.
@@ -49,9 +52,11 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         over_tokens (bool): False: softmax over the slots alone, a pointwise
             net with the same parameters: the control in a comparison.
             Default: True.
-        form (str | None): 'plain', 'low_rank' (an error where that would not
-            be exact) or 'auto'. Default: None, what the environment variable
-            MMEA_EA_FORM says when the layer is made, else 'auto'.
+        form (str | None): 'plain', 'low_rank', 'kernel' (an error where that
+            would not be exact) or 'auto', which takes the kernels only on GPUs
+            that have confirmed them: none yet. Default: None, what the
+            environment variable MMEA_EA_FORM says when the layer is made, else
+            'auto'.
         inplace (bool): Write the output over the input, which must not be
             used again, where the low-rank form can and no gradient is
             recorded: in training it changes nothing. Needs ``residual``.
@@ -132,7 +137,7 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
             )
         self.eps = eps
         self.over_tokens = over_tokens
-        self.form = check_form(form)
+        self.form = check_form(form, kernel=True)
         self.inplace = inplace
         self.in_proj = nn.Conv2d(in_channels, channels, 1)
         self.key_memory = nn.Parameter(torch.empty(num_slots, channels))
@@ -168,14 +173,49 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
             x (Tensor): (B, C, H, W).
 
         Returns:
-            tuple[str, str]: 'plain' or 'low_rank', and the reason.
+            tuple[str, str]: 'plain', 'low_rank' or 'kernel', and the reason.
 
         Raises:
-            ValueError: ``form='low_rank'``, and it would not be exact.
+            ValueError: ``form='low_rank'`` or ``'kernel'``, and it would not
+                be exact, or the kernels cannot be taken.
         """
         if self.deployed:
-            return 'low_rank', 'switch_to_deploy() has folded the layer'
-        return self._explain_form(x[:, 0].numel())
+            form, why = 'low_rank', 'switch_to_deploy() has folded the layer'
+        else:
+            form, why = self._explain_form(x[:, 0].numel())
+        if form == 'plain':
+            return form, why
+        if self._takes_kernels(x):
+            return 'kernel', why
+        if self.form == 'auto' and x.is_cuda:
+            why += f'; no kernels: {self._find_kernel_obstacle(x)}'
+        return 'low_rank', why
+
+    def _takes_kernels(self, x: Tensor) -> bool:
+        # A graph to be kept has to run anywhere.
+        if self.form not in ('auto', 'kernel') or is_traced():
+            return False
+        obstacle = self._find_kernel_obstacle(x)
+        if obstacle is not None and self.form == 'kernel':
+            raise ValueError(
+                f"form='kernel' is impossible: {obstacle}; use form='auto' or "
+                "'low_rank'"
+            )
+        return obstacle is None
+
+    def _find_kernel_obstacle(self, x: Tensor) -> str | None:
+        group = None
+        if self.norm is not None and self._joins(self.norm):
+            group = _norms.sync_group(self.norm)
+        key = self.deployed_key if self.deployed else self.key_memory
+        return find_kernel_obstacle(
+            x,
+            key.shape[0],
+            group=group,
+            over_tokens=self.over_tokens,
+            stats=self.stats_source(),
+            confirmed=self.form == 'auto',
+        )
 
     def _check_input(self, x: Tensor, mask: Tensor | None) -> None:
         super()._check_input(x, mask)
@@ -280,6 +320,8 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         block = low_memory_block
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             block = partial(low_rank_block, inplace=self.inplace)
+        if self._takes_kernels(x):
+            block = kernel_block
         block = partial(
             block,
             eps=self.eps,

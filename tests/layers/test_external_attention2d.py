@@ -4,9 +4,11 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmea.layers import ExternalAttention2d
 from mmea.maps import attention_maps
+from mmea.ops.external_attention_kernels import block
 
 from .layer_tester import LayerTester
 
@@ -749,3 +751,116 @@ def test_kept_for_backward():
         shares[form] = sum(kept.values()) / x.untyped_storage().nbytes()
     assert shares['auto'] < 0.15
     assert shares['plain'] == pytest.approx(3.25, abs=0.1)
+
+
+def check_kernels(norm, mode, masked):
+    """Output, gradients and buffers against the plain form, in float64."""
+    mask = randn(3, 5, 7, seed=21) > 0 if masked else None
+    found = []
+    for form, dtype in (('plain', torch.float64), ('kernel', torch.float32)):
+        layer = make(norm, act_layer=nn.ReLU, form=form).to(dtype)
+        layer.train(mode == 'train')
+        if mode == 'deployed':
+            layer.switch_to_deploy()
+        x = randn(3, 6, 5, 7, seed=20).to(dtype)
+        x = x.to(memory_format=torch.channels_last).requires_grad_()
+        if form == 'kernel':
+            assert layer.choose_form(x)[0] == 'kernel'
+        y = layer(x, mask)
+        (y * randn(3, 6, 5, 7, seed=22)).sum().backward()
+        grads = [x.grad, *(p.grad for p in layer.parameters())]
+        found.append([y.detach(), *grads, *layer.buffers()])
+    want, got = found
+    assert len(got) == len(want)
+    assert got[0].is_contiguous(memory_format=torch.channels_last)
+    for g, w in zip(got, want):
+        assert (g - w).abs().max() < 1e-4 * max(1, w.abs().max())
+
+
+@pytest.mark.parametrize(
+    ('norm', 'mode', 'masked'),
+    [
+        (None, 'train', True),
+        (nn.BatchNorm2d, 'train', False),
+        (nn.BatchNorm2d, 'train', True),
+        (nn.BatchNorm2d, 'eval', True),
+        (nn.BatchNorm2d, 'deployed', False),
+        (partial(nn.GroupNorm, 2), 'train', False),
+    ],
+)
+def test_kernels(interpreter, norm, mode, masked):
+    interpreter(check_kernels, norm, mode, masked)
+
+
+def check_kernels_elsewhere():
+    """Graphs that are kept hold torch's own operators."""
+    layer = make(nn.BatchNorm2d, form='kernel').float().eval()
+    x = randn(1, 6, 5, 7, dtype=torch.float32)
+    with torch.no_grad():
+        program = torch.export.export(layer, (x,))
+        assert 'mmea.' not in str(program.graph)
+        traced = torch.jit.trace(layer, x)
+        assert 'mmea::' not in str(traced.inlined_graph)
+        for graph in (program.module(), traced):
+            torch.testing.assert_close(graph(x), layer(x))
+        compiled = torch.compile(layer, fullgraph=True, backend='eager')
+        assert torch.equal(compiled(x), layer(x))
+    layer.train().with_cp = True
+    x.requires_grad_()
+    layer(x).sum().backward()
+    want, x.grad, layer.with_cp = x.grad, None, False
+    layer(x).sum().backward()
+    assert torch.equal(x.grad, want)
+
+
+def test_kernels_in_graphs(interpreter):
+    interpreter(check_kernels_elsewhere)
+
+
+class TestKernelForm:
+    """Where no GPU is: what is said of them."""
+
+    x = randn(2, 6, 5, 7, dtype=torch.float32)
+
+    def test_impossible(self):
+        layer = make(form='kernel').float()
+        for call in (layer, layer.choose_form):
+            with pytest.raises(ValueError, match="'kernel' is imp.*on cpu, n"):
+                call(self.x)
+        layer.in_proj.register_forward_hook(lambda *args: None)
+        with pytest.raises(ValueError, match="'kernel' is impossible.*hooks"):
+            layer(self.x)
+
+    def test_environment(self, monkeypatch):
+        monkeypatch.setenv('MMEA_EA_FORM', 'kernel')
+        assert make().form == 'kernel' and make(form='plain').form == 'plain'
+
+    def test_unconfirmed(self):
+        """By default none on a GPU that did not prove them."""
+        with FakeTensorMode():
+            x = torch.empty(2, 6, 5, 7, device='cuda')
+        form, why = make().choose_form(x)
+        assert form == 'low_rank' and 'no kernels: the kernels' in why
+        assert make(form='kernel').choose_form(x) == (
+            'kernel',
+            "form='kernel' was asked for",
+        )
+        layer = make(form='kernel', over_tokens=False)
+        with pytest.raises(ValueError, match='over_tokens=False'):
+            layer.choose_form(x)
+        assert 'kernels' not in make().choose_form(self.x)[1]
+        assert make(form='low_rank').choose_form(x)[0] == 'low_rank'
+
+    def test_confirmed(self, monkeypatch):
+        monkeypatch.setattr(block, 'CONFIRMED', {(9, 0)})
+        monkeypatch.setattr(
+            torch.cuda, 'get_device_capability', lambda device: (9, 0)
+        )
+        with FakeTensorMode():
+            x = torch.empty(2, 6, 5, 7, device='cuda')
+        form, why = make().choose_form(x)
+        assert form == 'kernel' and 'multiplications' in why
+        assert make().choose_form(x[:1, :, :1, :2])[0] == 'plain'
+        layer = make(nn.BatchNorm2d)
+        layer.switch_to_deploy()
+        assert layer.choose_form(x)[0] == 'kernel'

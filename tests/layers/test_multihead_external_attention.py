@@ -365,3 +365,11 @@ def test_bad_arguments():
         make(form='fast')
     with pytest.raises(TypeError, match='qkv_bias'):
         make(qkv_bias=True)
+
+
+def test_kernels_are_of_another_layer(monkeypatch):
+    with pytest.raises(ValueError, match="form must be one of.*'kernel'"):
+        MultiheadExternalAttention(8, num_heads=2, form='kernel')
+    monkeypatch.setenv('MMEA_EA_FORM', 'kernel')
+    layer = MultiheadExternalAttention(8, num_heads=2)
+    assert layer.form == 'auto'
