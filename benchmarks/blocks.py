@@ -25,6 +25,8 @@ DEPLOYED = 'external, low-rank, deployed'
 INPLACE = 'external, low-rank, in place'
 BOTH = 'external, low-rank, deployed, in place'
 AUTOGRAD = 'external, low-rank, autograd'
+KERNEL = 'external, kernels'
+KERNEL_DEPLOYED = 'external, kernels, deployed'
 NON_LOCAL = 'non-local'
 
 external = partial(
@@ -46,19 +48,24 @@ BLOCKS: dict[str, Callable[[int], AttentionBlock2d]] = {
     INPLACE: inplace,
     BOTH: inplace,
     AUTOGRAD: external,
+    KERNEL: partial(external, form='kernel'),
+    KERNEL_DEPLOYED: partial(external, form='kernel'),
     'efficient attention': EfficientAttention2d,
     'self-attention, 1 x 256': lambda c: SelfAttention2d(c, channels=c // 2),
     'self-attention, 8 x 64': lambda c: SelfAttention2d(c, num_heads=8),
     NON_LOCAL: NonLocal2d,
 }
-ONLY = {name: 'inference' for name in (DEPLOYED, INPLACE, BOTH)}
+ONLY = {
+    name: 'inference' for name in (DEPLOYED, INPLACE, BOTH, KERNEL_DEPLOYED)
+}
 ONLY[AUTOGRAD] = 'training'
+KERNELS = (KERNEL, KERNEL_DEPLOYED)  # on a GPU alone
 
 
 def make_step(
     name: str, size: int, mode: str, device: str, dtype: torch.dtype
 ) -> Step | None:
-    """Make the step of a block; None where it has no such mode.
+    """Make the step of a block; None where it has no such mode or device.
 
     Args:
         name (str): One of BLOCKS.
@@ -68,14 +75,14 @@ def make_step(
         dtype (torch.dtype): Of the input; if not float32, what autocast
             computes in.
     """
-    if ONLY.get(name, mode) != mode:
+    if ONLY.get(name, mode) != mode or (name in KERNELS and device == 'cpu'):
         return None
     torch.manual_seed(0)
     block = BLOCKS[name](CHANNELS).to(device)
     run = block
     if name == COMPILED:
         run = torch.compile(block, dynamic=False)
-    elif name in (DEPLOYED, BOTH):
+    elif name in (DEPLOYED, BOTH, KERNEL_DEPLOYED):
         block.eval().switch_to_deploy()
     elif name == AUTOGRAD:
         run = partial(_autograd, block)

@@ -31,7 +31,7 @@ from torch import distributed as dist
 
 from mmea import layers as L
 from mmea.layers import external_attention2d
-from mmea.ops import low_rank_block
+from mmea.ops import find_kernel_obstacle, low_rank_block
 from mmea.profiling import peak_memory, time_steps
 
 from . import blocks
@@ -108,6 +108,7 @@ NORM = dict(norm_layer=nn.BatchNorm2d)
 GROUP = dict(norm_layer=partial(nn.GroupNorm, 8))
 STRIDE = dict(NORM, stride=2, residual=False)
 PLAIN, LOW_RANK = dict(form='plain'), dict(form='low_rank')
+KERNEL = dict(form='kernel')
 EANET = dict(NORM, act_layer=nn.ReLU)
 HEADS = dict(num_heads=4, batch_first=True)
 WORDS = dict(dictionary_size=50)
@@ -121,6 +122,10 @@ KINDS = {
         'low-rank, published': LOW_RANK | EANET,
         'low-rank, group norm': LOW_RANK | GROUP,
         'low-rank, slots alone': LOW_RANK | EANET | dict(over_tokens=False),
+        'kernels': KERNEL,
+        'kernels, published': KERNEL | EANET,
+        'kernels, group norm': KERNEL | GROUP,
+        'kernels, 100 slots': KERNEL | EANET | dict(num_slots=100),
     },
     Autograd: {'low-rank, published, autograd': LOW_RANK | EANET},
     Multihead: {'plain': PLAIN | HEADS, 'low-rank': LOW_RANK | HEADS},
@@ -395,6 +400,8 @@ def check(case: str, variant: Variant, device: str) -> dict:
     precision, size, mask, how, train = variant
     if device == 'cpu' and (precision == 'tf32' or 'graph' in how):
         raise NotRun('needs a GPU')
+    if CASES[case][1].get('form') == 'kernel':
+        need_kernels(device)
     # On the CPU a map of all pairs of 128 x 128 would take too long.
     on = device if size == 'large' else 'cpu'
     want = reference(case, size, mask, train, device, on)
@@ -476,6 +483,12 @@ def need(*names: str):
             import_module(name)
         except Exception as error:  # mmseg asserts the version of mmcv
             raise NotRun(f'{name}: {error}') from error
+
+
+def need_kernels(device: str):
+    obstacle = find_kernel_obstacle(torch.ones(1, 1, 1, device=device), 1)
+    if obstacle is not None:
+        raise NotRun(obstacle)
 
 
 def check_config(device: str) -> dict:
@@ -566,6 +579,8 @@ def measure(name, size, dtype, mode, device) -> dict:
     """Median, and spread, of five medians of seven steps."""
     if device == 'cpu':
         raise NotRun('needs a GPU')
+    if name in blocks.KERNELS:
+        need_kernels(device)
     use_tf32(False)
     torch._dynamo.reset()  # or after eight it would compile no more
     step = blocks.make_step(name, size, mode, device, dtype)

@@ -157,7 +157,18 @@ def test_every_layer_is_there():
     assert set(gpu_check.LAYERS) == set(mmea.list_attentions())
 
 
-@pytest.mark.parametrize('case', gpu_check.CASES)
+KERNELS = [case for case in gpu_check.CASES if 'kernels' in case]
+
+
+@pytest.mark.parametrize('case', KERNELS)
+def test_kernels_need_a_gpu(case):
+    with pytest.raises(gpu_check.NotRun, match='not on a CUDA GPU'):
+        gpu_check.check(case, gpu_check.Variant(), 'cpu')
+
+
+@pytest.mark.parametrize(
+    'case', [c for c in gpu_check.CASES if c not in KERNELS]
+)
 @pytest.mark.parametrize('variant', ['float32', 'bfloat16'])
 def test_every_check_can_fail(case, variant, monkeypatch):
     """The output is 1.1 times what it should be, but not in float64."""
