@@ -178,10 +178,10 @@ def launch_training(monkeypatch, norm=True, **kwargs):
     return [*calls, *others]
 
 
-def check_training(calls, capability):
+def check_training(calls, capability, backward=64):
     for call in calls:
         found = compile_call(call, capability)
-        allowed = 64 if found.name.startswith('grad_') else 0
+        allowed = backward if found.name.startswith('grad_') else 0
         assert found.spilled <= allowed, (found.name, found.spilled)
         assert found.shared <= 99 * 1024, (found.name, found.shared)
 
@@ -196,4 +196,6 @@ def test_training(monkeypatch, capability):
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_variants_of_training(monkeypatch, capability, variant):
     calls = launch_training(monkeypatch, **VARIANTS[variant])
-    check_training(calls, capability)
+    # The product of S x S without tensor cores: 284 bytes, in grad_softmax.
+    worst = (variant, capability) == ('float32, S=128', 80)
+    check_training(calls, capability, 320 if worst else 64)
