@@ -1,5 +1,6 @@
 """Nets of configs, made small, that several tests run."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from mmea.registry import MODELS
 EA_FPN = 'mobilenet_v2/ea_fpn_mobilenet-v2_4xb4-160k_ade20k-512x512.py'
 
 
-def small_ea_fpn_config(**changes: Any) -> Config:
+def small_ea_fpn_config(
+    change: Callable[[Any], object] | None = None, **changes: Any
+) -> Config:
     """EA-FPN of five attentions, the head's behind the others.
 
     These are one layer.
@@ -31,14 +34,20 @@ def small_ea_fpn_config(**changes: Any) -> Config:
     ]
     net.decode_head.update(in_channels=[16] * 4, channels=16, num_classes=5)
     net.update(changes)
+    if change is not None:
+        change(net)
     return cfg
 
 
 def make_small_ea_fpn(**changes: Any) -> nn.Module:
     """Build it; its statistics, running ones and those of tokens, matter."""
+    return make_lively(small_ea_fpn_config(**changes).model)
+
+
+def make_lively(net: Any) -> nn.Module:
+    """Build a segmentor and draw weights that make all of it matter."""
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    net = small_ea_fpn_config(**changes).model
     model = revert_sync_batchnorm(MODELS.build(net))
     with torch.no_grad():
         for name, param in model.named_parameters():

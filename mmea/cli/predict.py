@@ -73,6 +73,11 @@ def main(argv: list[str] | None = None) -> None:
             )
     if args.batch_size < 1:
         raise UserError(f'--batch-size must be >= 1, got {args.batch_size}')
+    if args.tiles is not None and args.batch_size != 1:
+        raise UserError(
+            f'--batch-size {args.batch_size} is of no use with --tiles, which '
+            'run one at a time: leave it out, or take larger tiles'
+        )
     checkpoint = None
     if args.inputs[0].endswith(CHECKPOINTS):
         checkpoint, *args.inputs = args.inputs

@@ -91,7 +91,9 @@ def check_test_mode(cfg: Config) -> None:
     Raises:
         UserError: The mode is mmea's, and the segmentor is mmseg's.
     """
-    model = cfg.get('model') or {}
+    model = cfg.get('model')
+    if not isinstance(model, dict):
+        return  # an error of its own, later
     mode = (model.get('test_cfg') or {}).get('mode')
     kind = model.get('type')
     if mode == 'exact_tiles' and kind in SEGMENTORS:

@@ -10,7 +10,7 @@ from mmea.errors import UserError
 __all__ = ['VIDEOS', 'Input', 'find_inputs']
 
 IMAGES = frozenset(
-    '.bmp .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp'.split()
+    '.bmp .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp'.split()
 )
 VIDEOS = frozenset('.avi .m4v .mkv .mov .mp4 .webm'.split())
 

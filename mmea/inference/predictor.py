@@ -58,10 +58,12 @@ class Predictor:
             self._load = Compose(steps[:1])
             self._prepare = Compose(steps[1:])
         self.steps: list = self._prepare.transforms  # behind the reading
+        reader = self._load.transforms[0]
+        self.reads_bgr = getattr(reader, 'imdecode_backend', 'cv2') == 'cv2'
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their ids."""
+        """Names of the classes by id."""
         return tuple(self.meta.get('classes') or ())
 
     def predict(

@@ -1,7 +1,7 @@
 """Predict on files of any size, tile by tile."""
 
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from mmea.engine.drawing import to_picture
+from mmea.engine.lock import lock_folder
 from mmea.errors import EXTRAS, UserError
 from mmea.files import whole
 from mmea.models.segmentors.tiled_run import TiledRun
@@ -32,11 +33,15 @@ from .windows import (
     ArrayWindows,
     RasterWindows,
     Windows,
+    as_windows,
     describe_file,
+    is_upright,
 )
 
 __all__ = ['predict_files_in_tiles']
 
+#: Where it stands how far the work is.
+UNFINISHED = '.unfinished'
 #: The longer side of an overlay, at most.
 PICTURE = 2048
 #: What a pipeline may do without being told of.
@@ -55,7 +60,7 @@ def predict_files_in_tiles(
 
     Into ``out`` go the same as by :func:`~.files.predict_files`; overlays are
     made smaller, to 2048 pixels. How far the work is stands in
-    ``out/unfinished``, and the same call goes on from there.
+    ``out/.unfinished``, and the same call goes on from there.
 
     Args:
         predictor (Predictor): Of a segmentor.
@@ -77,7 +82,8 @@ def predict_files_in_tiles(
     _tell(predictor, inputs)
     results = Labels(out, predictor.meta, **kwargs)
     broken: list[str] = []
-    unfinished = out / 'unfinished'
+    unfinished = out / UNFINISHED
+    unfinished.mkdir(parents=True, exist_ok=True)
     progress = Progress(
         TextColumn('{task.description}'),
         BarColumn(),
@@ -86,7 +92,8 @@ def predict_files_in_tiles(
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    with progress:
+    finished: list[Path] = []
+    with lock_folder(unfinished, 'prediction'), progress:
         for source in inputs:
             task = progress.add_task(source.name.as_posix(), total=None)
 
@@ -112,18 +119,38 @@ def predict_files_in_tiles(
                 name = source.name.with_suffix('.jpg')
                 with whole(out / 'overlays' / name) as part:
                     Image.fromarray(drawn).save(part, quality=92)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    if results.rows:
+                finished.append(folder)
+        # Not before: a command that goes on counts them once more.
+        for folder in finished:
+            for file in ('state.npz', 'classes.npy'):
+                (folder / file).unlink(missing_ok=True)
+    _remove_empty(unfinished)
+    if finished:
         results.write()
         Console().print(results.summary())
     return broken
 
 
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder and those in it, if no other work stands there."""
+    inner = [path for path in folder.rglob('*') if path.is_dir()]
+    with suppress(OSError):
+        for path in sorted(inner, reverse=True):
+            with suppress(OSError):
+                path.rmdir()
+        if {path.name for path in folder.iterdir()} <= {'.lock'}:
+            (folder / '.lock').unlink(missing_ok=True)
+            folder.rmdir()
+
+
 def open_windows(predictor: Predictor, path: Path) -> Windows:
     """Open an image by parts where its format has them, or read it."""
-    if _is_raster(path) and find_spec('rasterio'):
-        return RasterWindows(path, count_channels(predictor.model))
-    return ArrayWindows(predictor.read(path)['img'], describe_file(path))
+    channels = count_channels(predictor.model)
+    if _is_raster(path) and find_spec('rasterio') and is_upright(path):
+        return RasterWindows(path, channels, turned=predictor.reads_bgr)
+    image = predictor.read(path)['img']
+    image = image.reshape(*image.shape[:2], -1)  # grey ones have no axis
+    return ArrayWindows(as_windows(image, channels).image, describe_file(path))
 
 
 def _is_raster(path: Path) -> bool:

@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ def segment_in_tiles(
     *,
     core: int = 1024,
     halo: int | str | None = 'auto',
-    stride: int = 32,
+    stride: int | None = None,
     out: str | os.PathLike | None = None,
     resume: str | os.PathLike | None = None,
     on_tile: Callable[[int, int], object] | None = None,
@@ -45,12 +45,14 @@ def segment_in_tiles(
     Args:
         model, image, core, halo, stride: Of :func:`tile_logits`.
         out (str | PathLike | None): A ``.npy`` file to write the classes to,
-            memory-mapped. Default: None, in memory.
+            memory-mapped. Its room on the disk is taken at once. Default:
+            None, in memory.
         resume (str | PathLike | None): A ``.npz`` file that keeps how far the
-            work is, after every tile. If it is there and of the same model,
-            image and tiles, and so is ``out``, the work goes on from there;
-            the model's weights are compared, the image's pixels are not.
-            Needs ``out``. Default: None.
+            work is, after every tile. If it is there, whole and of the same
+            model, image and tiles, and so is ``out``, the work goes on from
+            there, and else begins anew. The model's weights are compared, the
+            image's pixels are not; one process at a time. Needs ``out``.
+            Default: None.
         on_tile (Callable | None): Called after each tile with the tiles done
             and those of all passes. Default: None.
 
@@ -66,7 +68,7 @@ def segment_in_tiles(
     windows = as_windows(image, count_channels(model))
     number = len(run.tiles(windows.size))
     total = number * run.count_passes()
-    state = _State(resume, out, _describe(run, windows))
+    state = _State(resume, out, windows.size, _describe(run, windows))
     passes, classes = state.read()
     for tile, logits in run(_reader(model, windows), windows.size, passes):
         if logits is not None:
@@ -87,7 +89,7 @@ def tile_logits(
     *,
     core: int = 1024,
     halo: int | str | None = 'auto',
-    stride: int = 32,
+    stride: int | None = None,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Run a segmentor of mmseg over tiles, with the numbers of one run.
 
@@ -133,7 +135,11 @@ def _make_classes(
     dtype = np.uint8 if number <= 256 else np.uint16
     if out is None:
         return np.zeros(size, dtype)
-    return np.lib.format.open_memmap(out, 'w+', dtype, size)
+    classes = np.lib.format.open_memmap(out, 'w+', dtype, size)
+    # Or a full disk would end Python by a signal, in the middle.
+    with open(out, 'rb+') as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(out))
+    return classes
 
 
 def _reader(model: nn.Module, image: Windows) -> Read:
@@ -165,20 +171,23 @@ def _reader(model: nn.Module, image: Windows) -> Read:
 
 def _describe(run: TiledRun, image: Windows) -> str:
     """Describe all on which the classes depend, but the pixels."""
+    model: Any = run.model
     weights = hashlib.sha256()
-    for name, value in run.model.state_dict().items():
+    # Of a preprocessor mean and std are in no state_dict.
+    named = [*model.named_parameters(), *model.named_buffers()]
+    for name, value in named:
         weights.update(name.encode())
-        weights.update(
-            value.cpu()
-            .contiguous()
-            .view(-1)
-            .view(torch.uint8)
-            .numpy()
-            .tobytes()
-        )
+        value = value.detach().cpu().contiguous().view(-1)
+        weights.update(value.view(torch.uint8).numpy().tobytes())
+    plain = str, int, float, bool, type(None)
+    settings = [
+        {k: v for k, v in vars(part).items() if isinstance(v, plain)}
+        for part in (model.data_preprocessor, model.decode_head)
+    ]
     return json.dumps(
         [
-            str(run.model),
+            str(model),
+            settings,
             weights.hexdigest(),
             image.name,
             image.size,
@@ -194,14 +203,26 @@ class _State:
         self,
         path: str | os.PathLike | None,
         out: str | os.PathLike | None,
+        size: tuple[int, int],
         what: str,
     ) -> None:
-        self.path, self.out, self.what = path, out, what
+        self.path, self.out, self.size, self.what = path, out, size, what
 
     def read(self) -> tuple[Passes, np.ndarray | None]:
-        """Read it, if it is of the same work."""
-        if self.path is None or not Path(self.path).is_file():
+        """Read it, if it is whole and of the same work."""
+        try:
+            passes, what = self._read()
+            if what != self.what:
+                return Passes(), None
+            if not passes.last:
+                return passes, None
+            return passes, self._read_classes()
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
             return Passes(), None
+
+    def _read(self) -> tuple[Passes, str]:
+        if self.path is None:
+            return Passes(), self.what
         with np.load(self.path) as stored:
             head = json.loads(str(stored['head']))
             what = head.pop('what')
@@ -210,15 +231,17 @@ class _State:
                 kind, _, name = key.partition('/')
                 tensor = torch.from_numpy(stored[key])
                 stats[kind][name] = TokenStats.from_tensor(tensor)
-        passes = Passes(**stats, **head)
-        if what != self.what:
-            return Passes(), None
-        if not passes.last:
-            return passes, None
-        try:
-            return passes, np.lib.format.open_memmap(self.out, 'r+')
-        except FileNotFoundError:
-            return Passes(), None
+        return Passes(**stats, **head), what
+
+    def _read_classes(self) -> np.ndarray:
+        assert self.out is not None
+        before = os.path.getsize(self.out)
+        classes = np.lib.format.open_memmap(self.out, 'r+')
+        # It would fill up what is missing.
+        whole = before == os.path.getsize(self.out)
+        if not whole or classes.shape != self.size:
+            raise ValueError('no map of these classes')
+        return classes
 
     def write(self, passes: Passes, classes: np.ndarray | None) -> None:
         """Keep it, whole or not at all, after the classes that it counts."""

@@ -1,6 +1,8 @@
 """Images of any size, read part by part."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,35 +51,44 @@ class ArrayWindows:
 
 
 class RasterWindows:
-    """Parts of a file, by rasterio: TIFF, also georeferenced, JPEG 2000, ...
+    """Parts of a file, by rasterio: TIFF, also georeferenced, JPEG 2000.
 
-    An alpha channel is left out and one grey channel serves for three, as
-    OpenCV does it.
+    Where a file has more channels than the model takes, alpha is left out;
+    one grey channel serves for three.
 
     Args:
         path (str | PathLike): The file.
         channels (int): Those that the model takes. Default: 3.
+        turned (bool): Three or four channels come as BGR, as OpenCV reads
+            them; else in the order of the file. Default: True.
 
     Raises:
         UserError: It cannot be read, is not of uint8, has a palette, or
             another number of channels; ImportError: rasterio is missing.
     """
 
-    def __init__(self, path: str | os.PathLike, channels: int = 3) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        channels: int = 3,
+        *,
+        turned: bool = True,
+    ) -> None:
         import rasterio
         from rasterio.enums import ColorInterp
-        from rasterio.errors import RasterioError
 
-        try:
-            self.file: Any = rasterio.open(path)
-        except RasterioError as error:
-            raise UserError(f'cannot read {path}: {error}') from error
+        self.path = path
+        with self._telling():
+            # Not a name that GDAL might take for something else.
+            self.file: Any = rasterio.open(Path(path).absolute())
         self.name = describe_file(path)
         self.size = self.file.height, self.file.width
         kinds = self.file.colorinterp
-        self.bands = [
-            i for i, k in enumerate(kinds, 1) if k != ColorInterp.alpha
-        ]
+        self.bands = [*self.file.indexes]
+        if len(self.bands) > channels:
+            self.bands = [
+                i for i, k in enumerate(kinds, 1) if k != ColorInterp.alpha
+            ]
         types = sorted({self.file.dtypes[i - 1] for i in self.bands})
         if types != ['uint8']:
             raise UserError(
@@ -97,18 +108,32 @@ class RasterWindows:
                 f'{path} has {len(self.bands)} channels, and the model takes '
                 f'{channels}: choose, such as with gdal_translate -b'
             )
-        if channels == 3:
-            self.bands.reverse()
+        if turned and channels in (3, 4):
+            self.bands[:3] = self.bands[2::-1]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        from rasterio.errors import RasterioError
+
+        try:
+            yield
+        # Some are OSErrors, which would be taken for those of the results.
+        except RasterioError as error:
+            raise UserError(f'cannot read {self.path}: {error}') from error
 
     def read(self, top: int, left: int, bottom: int, right: int) -> np.ndarray:
         height, width = self.size
         rows, columns = (top, min(bottom, height)), (left, min(right, width))
-        part = self.file.read(self.bands, window=(rows, columns))
+        with self._telling():
+            part = self.file.read(self.bands, window=(rows, columns))
         return np.ascontiguousarray(part.transpose(1, 2, 0))
 
     def every(self, step: int) -> np.ndarray:
-        size = (-(-n // step) for n in self.size)
-        part = self.file.read(self.bands, out_shape=(len(self.bands), *size))
+        size = [-(-n // step) for n in self.size]
+        with self._telling():
+            part = self.file.read(
+                self.bands, out_shape=(len(self.bands), *size)
+            )
         return np.ascontiguousarray(part.transpose(1, 2, 0))
 
     def write_labels(
@@ -162,7 +187,22 @@ def describe_file(path: str | os.PathLike) -> str:
     return f'{Path(path).absolute()} {found.st_size} {found.st_mtime_ns}'
 
 
-def as_windows(image: np.ndarray | Windows, channels: int) -> Windows:
+def is_upright(path: str | os.PathLike) -> bool:
+    """Tell whether a TIFF is stored as it is to be seen, black as 0."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            # Of TIFF's tags; 274 is EXIF's too. 0 is white.
+            tags: Any = getattr(image, 'tag_v2', {})
+            return image.getexif().get(274, 1) == 1 and tags.get(262) != 0
+    except (UnidentifiedImageError, OSError, ValueError):
+        return True  # GDAL may know it
+    except Image.DecompressionBombError:
+        return True
+
+
+def as_windows(image: Any, channels: int) -> Any:
     """Take an array as one that gives parts of itself.
 
     Raises:

@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -80,7 +82,7 @@ def test_what_is_written(predict, made, monkeypatch, capsys):
     assert {row['image'] for row in rows} == {'a.png', 'b.tif'}
     for name in 'ab':  # every fourth pixel
         assert cv2.imread(f'out/overlays/{name}.jpg').shape == (18, 250, 3)
-    assert not Path('out/unfinished').exists()
+    assert not Path('out/.unfinished').exists()
     assert 'left out of the test pipeline: Resize' in capsys.readouterr().out
 
 
@@ -110,6 +112,60 @@ def test_goes_on(predict, made, monkeypatch):
     assert np.array_equal(read_png('out/labels/a.png'), made[1] + 1)
 
 
+def test_what_is_left_alone(predict, monkeypatch):
+    """Another's files; and how far an image is, whose prediction failed."""
+    Path('out/.unfinished/mine').mkdir(parents=True)
+    Path('out/.unfinished/mine/thesis.txt').write_text('all of it')
+    whole = tile_files.segment_in_tiles
+
+    def fail(model, image, on_tile, **kwargs):
+        def count(done, total):
+            on_tile(done, total)
+            if done == 5:
+                raise MemoryError
+
+        return whole(model, image, on_tile=count, **kwargs)
+
+    monkeypatch.setattr(tile_files, 'segment_in_tiles', fail)
+    with pytest.raises(SystemExit):
+        predict('a.png')
+    monkeypatch.setattr(tile_files, 'segment_in_tiles', whole)
+    predict('b.tif')
+    kept = {str(p) for p in Path('out/.unfinished').rglob('*') if p.is_file()}
+    assert kept == {
+        f'out/.unfinished/{name}'
+        for name in ('.lock', 'mine/thesis.txt', 'a.png/state.npz')
+    }
+
+
+def test_one_at_a_time(predict, capsys):
+    Path('out/.unfinished').mkdir(parents=True)
+    code = (
+        'from mmea.engine.lock import lock_folder; import time\n'
+        "lock = lock_folder('out/.unfinished', 'prediction')\n"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == 'held\n'
+        with pytest.raises(SystemExit) as end:
+            predict('a.png')
+        other.kill()
+    error = capsys.readouterr().err + str(end.value)
+    assert 'another prediction works in out/.unfinished' in error
+
+
+def test_a_folder_with_jpeg_2000(predict, made):
+    Path('photos').mkdir()
+    image = cv2.imread('a.png')
+    cv2.imwrite('photos/a.JP2', image, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000,
+                1000])  # fmt: skip
+    predict('photos')
+    with rasterio.open('out/labels/a.tif') as file:
+        assert (file.read(1) == made[1] + 1).mean() > 0.99
+
+
 def test_without_rasterio(predict, made, monkeypatch, capsys):
     monkeypatch.setattr(tile_files, 'find_spec', lambda name: None)
     predict('b.tif')
@@ -134,6 +190,7 @@ def test_broken_files_have_a_line_each(predict, capsys):
         (['a.png', '--tiles', '0'], 'at least 32, got core=0'),
         (['--tiles', 'a.png'], "'a.png' is no number of pixels; name inputs"),
         (['a.mp4'], '--tiles takes images, got a.mp4'),
+        (['a.png', '--batch-size', '2'], '--batch-size 2 is of no use with'),
     ],
 )
 def test_bad_words(predict, words, error, capsys):

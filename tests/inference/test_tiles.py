@@ -1,5 +1,9 @@
 """Tiles of a small EA-FPN give the numbers of one run."""
 
+import errno
+import os
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +20,10 @@ from mmea.inference.tiles import (  # noqa: E402
 )
 from mmea.layers import SelfAttention2d  # noqa: E402
 from mmea.models.padding_mask import note_sizes  # noqa: E402
-from mmea.models.segmentors.tile_probe import encode_decode  # noqa: E402
+from mmea.models.segmentors.tile_probe import (  # noqa: E402
+    encode_decode,
+    find_stride,
+)
 from tests.small_nets import make_small_ea_fpn  # noqa: E402
 
 SIZE = 70, 1000  # neither on the stride
@@ -191,6 +198,89 @@ def test_other_work_begins_anew(model, image, tmp_path, changed, monkeypatch):
         (tmp_path / 'a.npy').unlink()
     want = segment_in_tiles(model, image, core=core)
     got = segment_in_tiles(model, image, core=core, **files)
+    assert np.array_equal(got, want)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda state, classes: cut(state),
+        lambda state, classes: state.write_bytes(b''),
+        lambda state, classes: cut(classes),
+        lambda state, classes: classes.write_bytes(b''),
+        lambda state, classes: np.save(classes, np.zeros((9, 9), np.uint8)),
+    ],
+)
+def test_damaged_files_begin_anew(model, image, tmp_path, damage):
+    files = dict(out=tmp_path / 'a.npy', resume=tmp_path / 'a.npz', core=512)
+    with pytest.raises(Stop):
+        segment_in_tiles(model, image, on_tile=stop_after(5), **files)
+    damage(files['resume'], files['out'])
+    got = segment_in_tiles(model, image, **files)
+    assert np.array_equal(got, segment_in_tiles(model, image, core=512))
+
+
+def test_another_preparation_begins_anew(model, image, tmp_path, monkeypatch):
+    """mean and std are in no state_dict."""
+    files = dict(out=tmp_path / 'a.npy', resume=tmp_path / 'a.npz', core=512)
+    with pytest.raises(Stop):
+        segment_in_tiles(model, image, on_tile=stop_after(5), **files)
+    mean = model.data_preprocessor.mean
+    monkeypatch.setattr(model.data_preprocessor, 'mean', mean + 60)
+    got = segment_in_tiles(model, image, **files)
+    assert np.array_equal(got, segment_in_tiles(model, image, core=512))
+
+
+def test_room_on_the_disk_is_taken_at_once(
+    model, image, tmp_path, monkeypatch
+):
+    """A hole that cannot be filled would end Python by a signal."""
+
+    def full(file, start, length):
+        assert length > image.shape[0] * image.shape[1]
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'posix_fallocate', full)
+    with pytest.raises(OSError, match='No space left'):
+        segment_in_tiles(model, image, core=512, out=tmp_path / 'a.npy')
+
+
+@pytest.mark.parametrize('half', [torch.float16, torch.bfloat16])
+def test_halo_in_half_precision(model, half):
+    want = find_halo(model)
+    assert find_halo(deepcopy(model).to(half)) == want
+    with torch.autocast('cpu', torch.bfloat16):
+        assert find_halo(deepcopy(model)) == want
+
+
+def test_weights_that_are_nan(model):
+    broken = deepcopy(model)
+    broken.decode_head.conv_seg.weight.data[0, 0] = torch.nan
+    with pytest.raises(UserError, match='the model gives NaN: look at its'):
+        find_halo(broken)
+
+
+def test_a_stride_that_is_too_small(image):
+    """Of a pyramid with one level more, with maps of stride 64."""
+
+    def deeper(net):
+        net.neck[0].num_outs = 5
+        net.neck[1].in_channels = [16] * 5
+        net.decode_head.update(
+            in_channels=[16] * 5, in_index=[0, 1, 2, 3, 4],
+            feature_strides=[4, 8, 16, 32, 64],
+        )  # fmt: skip
+
+    model = make_small_ea_fpn(change=deeper)
+    with pytest.raises(UserError, match='stride=32 and a map of stride 64'):
+        segment_in_tiles(model, image, stride=32)
+    assert find_stride(model) == 64
+    got = segment_in_tiles(model, image, core=256)
+    want = segment_in_tiles(model, image, core=1024)
     assert np.array_equal(got, want)
 
 

@@ -1,6 +1,8 @@
 """Parts of files that rasterio reads."""
 
+import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from mmea.errors import UserError
@@ -11,7 +13,7 @@ from rasterio.control import GroundControlPoint  # noqa: E402
 from rasterio.enums import ColorInterp  # noqa: E402
 from rasterio.transform import from_origin  # noqa: E402
 
-from mmea.inference.windows import RasterWindows  # noqa: E402
+from mmea.inference.windows import RasterWindows, is_upright  # noqa: E402
 
 SIZE = 37, 70
 CORNERS = [(0, 0, 5, 9), (0, 70, 9, 9), (37, 0, 5, 5)]
@@ -125,3 +127,45 @@ def test_labels_lie_where_the_image_does(tmp_path, rgb, number, by_points):
             assert file.dtypes == ('uint16',)
         else:
             assert file.colormap(1)[5][:3] == tuple(palette[5])
+
+
+@pytest.mark.filterwarnings('ignore:Dataset has no geotransform')
+def test_four_channels_as_the_loader_gives_them(tmp_path, rgb):
+    """OpenCV turns three of them, tifffile none."""
+    four = np.dstack([rgb, rgb[..., 0]])
+    path = write(tmp_path / 'a.tif', four, photometric='RGB', alpha='NO')
+    got = RasterWindows(path, 4).read(0, 0, 9, 9)
+    assert np.array_equal(got, four[:9, :9, [2, 1, 0, 3]])
+    assert np.array_equal(
+        got, cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:9, :9]
+    )
+    got = RasterWindows(path, 4, turned=False).read(0, 0, 9, 9)
+    assert np.array_equal(got, four[:9, :9])
+
+
+@pytest.mark.filterwarnings('ignore:Dataset has no geotransform')
+def test_a_damaged_part_names_the_file(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    path = write(
+        tmp_path / 'a.tif', image, compress='deflate', tiled=True,
+        blockxsize=256, blockysize=256,
+    )  # fmt: skip
+    raw = path.read_bytes()
+    middle = len(raw) // 2
+    path.write_bytes(
+        raw[:middle] + bytes(middle // 2) + raw[middle * 3 // 2 :]
+    )
+    windows = RasterWindows(path)
+    with pytest.raises(UserError, match='cannot read .*a.tif'):
+        windows.read(0, 0, 900, 900)
+    with pytest.raises(UserError, match='cannot read .*a.tif'):
+        windows.every(1)
+
+
+@pytest.mark.filterwarnings('ignore:Dataset has no geotransform')
+def test_as_it_is_stored(tmp_path, rgb):
+    plain = write(tmp_path / 'a.tif', rgb)
+    white = write(tmp_path / 'b.tif', rgb[..., 0], photometric='MINISWHITE')
+    turned = tmp_path / 'c.tif'
+    PIL.Image.fromarray(rgb).save(turned, tiffinfo={274: 6})
+    assert [is_upright(p) for p in (plain, white, turned)] == [1, 0, 0]

@@ -16,6 +16,7 @@ from .tiled_run import TiledRun
 __all__ = ['EncoderDecoder']
 
 OPTIONS = 'core', 'halo', 'stride'
+ALL = {'mode', 'keep_logits', *OPTIONS}
 
 
 @MODELS.register_module()
@@ -28,7 +29,8 @@ class EncoderDecoder(_EncoderDecoder):
     ``'whole'`` on images padded to the stride. With ``keep_logits=False`` in
     it the classes are found tile by tile and the samples have no
     ``seg_logits``, whose memory is the largest part of what is left; images
-    must then come in their own size.
+    must then come in their own size, and not by mmseg's SegTTAModel, which
+    averages logits.
 
     Args:
         args, kwargs: Of mmseg's EncoderDecoder.
@@ -85,6 +87,12 @@ class EncoderDecoder(_EncoderDecoder):
         masked = getattr(self.data_preprocessor, 'padding_mask', False)
         if sizes is None and masked:  # what is padded to the stride
             sizes = [size] * len(inputs)
+        unknown = sorted(self.test_cfg.keys() - ALL)
+        if unknown:
+            raise UserError(
+                f"test_cfg has {unknown[0]}, which mode='exact_tiles' does "
+                f'not know: it takes {", ".join(sorted(ALL))}'
+            )
         run = TiledRun(
             self, **{k: v for k, v in self.test_cfg.items() if k in OPTIONS}
         )

@@ -1,8 +1,10 @@
 """How far a pixel reaches in a segmentor, and what forbids tiles."""
 
 import weakref
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
+from math import lcm
 from typing import Any
 
 import torch
@@ -18,7 +20,13 @@ from mmea.models.padding_mask import note_sizes
 from mmea.ops import TokenStats
 from mmea.scale.exchange import answering
 
-__all__ = ['check_local', 'encode_decode', 'encode_decode_part', 'find_halo']
+__all__ = [
+    'check_local',
+    'encode_decode',
+    'encode_decode_part',
+    'find_halo',
+    'find_stride',
+]
 
 #: Leaves that see a window of fixed size, or a pixel; activations beside.
 LOCAL = (
@@ -111,11 +119,14 @@ def check_local(model: nn.Module) -> None:
     if model.training:
         raise UserError('the model is in training mode; call eval()')
     for part in ('backbone', 'neck', 'decode_head'):
-        for name, module in getattr(model, part, nn.Module()).named_modules():
+        whole = getattr(model, part, None)
+        if whole is None:
+            continue
+        for name, module in whole.named_modules(prefix=part):
             reason = _why_not(module)
             if reason:
                 raise UserError(
-                    f'the model is not exact in tiles: {part}.{name}, a '
+                    f'the model is not exact in tiles: {name}, a '
                     f'{type(module).__name__}, {reason}; predict on the whole '
                     'image, or on crops'
                 )
@@ -146,7 +157,20 @@ def _why_not(module: nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def find_halo(model: nn.Module, *, stride: int = 32) -> int:
+def find_stride(model: nn.Module) -> int:
+    """Find a multiple of 32 and of the strides of all the model's maps."""
+    check_local(model)
+    weight = next(p for p in model.parameters() if p.dim() == 4)
+    strides: set[int] = set()
+    x = weight.new_zeros(1, weight.shape[1], 256, 256)
+    with _noting_strides(model, x.shape[3], strides):
+        _run_pointwise(model, x)
+    # One as large as the image is no stride: find_halo() will tell.
+    return lcm(32, *(found for found in strides if found < x.shape[3]))
+
+
+@torch.no_grad()
+def find_halo(model: nn.Module, *, stride: int | None = None) -> int:
     """Find how far a pixel reaches, by NaN.
 
     A strip of an image gets NaN in one block of ``stride`` pixels, and the
@@ -156,16 +180,18 @@ def find_halo(model: nn.Module, *, stride: int = 32) -> int:
 
     Args:
         model (nn.Module): An EncoderDecoder of mmseg in eval mode.
-        stride (int): A multiple of the strides of all the model's maps.
-            Default: 32.
+        stride (int | None): A multiple of the strides of all the model's
+            maps. Default: None, what :func:`find_stride` gives.
 
     Returns:
         int: Pixels, a multiple of ``stride``.
 
     Raises:
-        UserError: It reaches all over the strip.
+        UserError: It reaches all over the strip, a map has another stride, or
+            the model gives NaN by itself.
     """
     check_local(model)
+    stride = find_stride(model) if stride is None else stride
     made_of = tuple((name, type(m)) for name, m in model.named_modules())
     known = _found.setdefault(model, {})
     if (stride, made_of) not in known:
@@ -174,26 +200,70 @@ def find_halo(model: nn.Module, *, stride: int = 32) -> int:
 
 
 def _probe(model: nn.Module, stride: int) -> int:
+    weight: Tensor = next(p for p in model.parameters() if p.dim() == 4)
+    if weight.dtype not in (torch.float32, torch.float64):
+        # In half precision a kernel may let NaN into pixels that it is not
+        # for.
+        model, weight = deepcopy(model).float(), weight.float()
+    strides: set[int] = set()
+    with torch.autocast(weight.device.type, enabled=False):
+        x = weight.new_zeros(1, weight.shape[1], 2 * stride, 4 * stride)
+        with _noting_strides(model, x.shape[3], strides):
+            logits = _run_pointwise(model, x)
+        if logits.isnan().any():
+            raise UserError('the model gives NaN: look at its weights')
+        wrong = [found for found in strides if stride % found]
+        if wrong:
+            raise UserError(
+                f'stride must be a multiple of the strides of all maps of the '
+                f'model, got {stride=} and a map of stride {max(wrong)}'
+            )
+        return max(
+            _reach(model, weight, stride, turned) for turned in (False, True)
+        )
+
+
+def _reach(model: nn.Module, weight: Tensor, stride: int, turned: bool) -> int:
     start = LENGTH // 2 * stride
     stop, length = start + stride, LENGTH * stride
-    reach = 0
-    for turned in (False, True):
-        weight = next(p for p in model.parameters() if p.dim() == 4)
-        x = weight.new_zeros(1, weight.shape[1], 2 * stride, length)
-        x[..., start:stop] = torch.nan
-        logits = _run_pointwise(model, x.mT if turned else x)
-        hit = (logits.mT if turned else logits).isnan().any(2).any(1)[0]
-        places = hit.nonzero().flatten()
-        first, last = int(places[0]), int(places[-1])
-        if first == 0 or last == length - 1:
-            raise UserError(
-                'the model is not exact in tiles: a pixel of the image '
-                f'reaches {length // 2} pixels and more, as by a pooling or '
-                'an attention over the whole map; predict on the whole image, '
-                'or on crops'
-            )
-        reach = max(reach, start - first, last + 1 - stop)
+    x = weight.new_zeros(1, weight.shape[1], 2 * stride, length)
+    x[..., start:stop] = torch.nan
+    logits = _run_pointwise(model, x.mT if turned else x)
+    hit = (logits.mT if turned else logits).isnan().any(2).any(1)[0]
+    places = hit.nonzero().flatten()
+    first, last = int(places[0]), int(places[-1])
+    if first == 0 or last == length - 1:
+        raise UserError(
+            'the model is not exact in tiles: a pixel of the image '
+            f'reaches {length // 2} pixels and more, as by a pooling or '
+            'an attention over the whole map; predict on the whole image, '
+            'or on crops'
+        )
+    reach = max(start - first, last + 1 - stop)
     return -(-reach // stride) * stride
+
+
+@contextmanager
+def _noting_strides(
+    model: nn.Module, length: int, strides: set[int]
+) -> Iterator[None]:
+    """Note the strides of all maps, of images of a length."""
+
+    def note(module: nn.Module, inputs: object, out: object) -> None:
+        if isinstance(out, Tensor) and out.dim() == 4:
+            strides.add(-(-length // out.shape[3]))
+
+    parts = [
+        module
+        for name in ('backbone', 'neck', 'decode_head')
+        for module in getattr(model, name, nn.Identity()).modules()
+    ]
+    hooks = [part.register_forward_hook(note) for part in parts]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _run_pointwise(model: nn.Module, x: Tensor) -> Tensor:

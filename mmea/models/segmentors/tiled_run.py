@@ -13,7 +13,12 @@ from mmea.ops import TokenStats
 from mmea.scale import collect_token_stats, use_token_stats
 from mmea.scale.exchange import find_layers
 
-from .tile_probe import check_local, encode_decode_part, find_halo
+from .tile_probe import (
+    check_local,
+    encode_decode_part,
+    find_halo,
+    find_stride,
+)
 
 __all__ = ['Passes', 'Tile', 'TiledRun']
 
@@ -101,8 +106,8 @@ class TiledRun:
         halo (int | str | None): Pixels that a tile sees on each side beyond
             its core, likewise; less than :func:`find_halo` gives is not exact.
             Default: ``'auto'`` or None, what it gives.
-        stride (int): A multiple of the strides of all the model's maps.
-            Default: 32.
+        stride (int | None): A multiple of the strides of all the model's
+            maps. Default: None, what :func:`find_stride` gives: 32 or more.
 
     Raises:
         UserError: A part of the model is not exact in tiles, which is named
@@ -115,9 +120,10 @@ class TiledRun:
         *,
         core: int = 1024,
         halo: int | str | None = 'auto',
-        stride: int = 32,
+        stride: int | None = None,
     ) -> None:
         check_local(model)
+        stride = find_stride(model) if stride is None else stride
         if type(stride) is not int or stride < 1:
             raise UserError(
                 f'stride must be an int of 1 or more, got {stride=}'

@@ -3,15 +3,16 @@
 import pytest
 import torch
 
+import mmea
 from mmea.errors import UserError
 
 pytest.importorskip('mmseg')
 
-from mmengine.config import ConfigDict  # noqa: E402
+from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
 
 from mmea.models.padding_mask import pop_sizes  # noqa: E402
-from tests.small_nets import make_small_ea_fpn  # noqa: E402
+from tests.small_nets import make_lively, make_small_ea_fpn  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -135,6 +136,31 @@ def test_the_note_stays(model, in_tiles, monkeypatch):
     assert pop_sizes(data['inputs']) is None
 
 
+def test_eanet(monkeypatch):
+    """A model without a neck."""
+    net = Config.fromfile(
+        mmea.config(
+            'mobilenet_v2/ea-head_mobilenet-v2-d8_4xb4-160k_ade20k-512x512.py'
+        )
+    ).model
+    net.backbone.update(init_cfg=None, widen_factor=0.25)
+    net.data_preprocessor.size = None
+    net.decode_head.update(in_channels=80, channels=16, num_classes=5)
+    net.auxiliary_head = None
+    net.type = 'mmea.EncoderDecoder'
+    model = make_lively(net)
+    size = 64, 1504
+    want = model.test_step(batch(size))[0].seg_logits.data
+    model.test_cfg = ConfigDict(mode='exact_tiles', core=256)
+    got = model.test_step(batch(size))[0].seg_logits.data
+    assert (got - want).abs().max() < 1e-5 * want.abs().max()
+    model.test_cfg.halo = 32
+    got = model.test_step(batch(size))[0].seg_logits.data
+    assert (got - want).abs().max() > 1e-3 * want.abs().max()
+
+
 def test_bad_options(in_tiles):
+    with pytest.raises(UserError, match='test_cfg has cores, which mode='):
+        in_tiles(cores=64).test_step(batch((64, 96)))
     with pytest.raises(UserError, match='core must be a multiple of stride'):
         in_tiles(core=100).test_step(batch((64, 96)))
