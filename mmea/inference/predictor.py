@@ -58,8 +58,7 @@ class Predictor:
             self._load = Compose(steps[:1])
             self._prepare = Compose(steps[1:])
         self.steps: list = self._prepare.transforms  # behind the reading
-        reader = self._load.transforms[0]
-        self.reads_bgr = getattr(reader, 'imdecode_backend', 'cv2') == 'cv2'
+        self.reader: Any = self._load.transforms[0]
 
     @property
     def classes(self) -> tuple[str, ...]:

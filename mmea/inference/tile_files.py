@@ -147,7 +147,8 @@ def open_windows(predictor: Predictor, path: Path) -> Windows:
     """Open an image by parts where its format has them, or read it."""
     channels = count_channels(predictor.model)
     if _is_raster(path) and find_spec('rasterio') and is_upright(path):
-        return RasterWindows(path, channels, turned=predictor.reads_bgr)
+        backend = getattr(predictor.reader, 'imdecode_backend', 'cv2')
+        return RasterWindows(path, channels, turned=backend == 'cv2')
     image = predictor.read(path)['img']
     image = image.reshape(*image.shape[:2], -1)  # grey ones have no axis
     return ArrayWindows(as_windows(image, channels).image, describe_file(path))
