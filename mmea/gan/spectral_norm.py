@@ -78,6 +78,7 @@ def add_spectral_norm(model: nn.Module, eps: float = 1e-6) -> nn.Module:
         >>> import torch
         >>> from torch import nn
         >>> from mmea.gan import add_spectral_norm
+        >>> _ = torch.manual_seed(0)
         >>> layer = add_spectral_norm(nn.Linear(4, 3)).eval()
         >>> norm = torch.linalg.matrix_norm(layer.weight, 2)
         >>> torch.allclose(norm, torch.tensor(1.0), atol=1e-2)
