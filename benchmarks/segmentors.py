@@ -15,6 +15,9 @@ from mmea.profiling import Step
 
 SEGMENTORS = {
     'EA-FPN R-50': 'ea_fpn_ade20k.py',
+    'EA-FPN MobileNetV2': (
+        'mobilenet_v2/ea_fpn_mobilenet-v2_4xb4-160k_ade20k-512x512.py'
+    ),
     'EANet R-50-D8': 'eanet/eanet_r50-d8_4xb4-160k_ade20k-512x512.py',
 }
 FORMS = {

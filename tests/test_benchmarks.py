@@ -278,3 +278,36 @@ def test_scaling(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert '| `ea_fpn_ade20k` | 4 | 3.0 | 60 | 1.2 | 8 | 0.03 | 0.02 |' in out
     assert 'COCO' not in out
+
+
+def test_allocator(monkeypatch, capsys):
+    allocator = pytest.importorskip('benchmarks.allocator')
+    step = f'block, {blocks.OURS}, training'
+    small = blocks, (blocks.OURS, 4, 'training')
+    monkeypatch.setitem(allocator.STEPS, step, small)
+    seen = []
+
+    def run(command, env, **_):
+        seen.append({k: env.get(k) for k in allocator.KEEP | allocator.HUGE})
+        monkeypatch.setattr(sys, 'argv', command[2:])
+        allocator.main()
+        return argparse.Namespace(stdout=capsys.readouterr().out)
+
+    monkeypatch.setattr(allocator.subprocess, 'run', run)
+    monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)
+    # What the shell has set is not measured as "as it is".
+    monkeypatch.setenv('MALLOC_MMAP_MAX_', '7')
+    found = allocator.launch(step, {}, 1)
+    assert found['seconds'] > 0 and found['peak'] > 2**26
+    allocator.launch(step, allocator.HUGE, 1)
+    nothing = dict.fromkeys(allocator.KEEP | allocator.HUGE)
+    assert seen == [nothing, nothing | allocator.HUGE]
+
+    rows = {
+        (step, 'as it is'): [dict(seconds=t, peak=2**30) for t in (1, 3, 8)],
+        (step, 'huge pages'): [dict(seconds=2, peak=2**29)],
+    }
+    assert allocator.table(rows)[1] == [
+        [step, 'as it is', '3 (1 to 8)', '1.00', '1.00'],
+        [step, 'huge pages', '2 (2 to 2)', '1.50', '0.50'],
+    ]
