@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmea.errors import UserError
 from mmea.files import whole
-from mmea.models.segmentors.tile_probe import find_halo
+from mmea.models.segmentors.tile_probe import classify, find_halo
 from mmea.models.segmentors.tiled_run import Passes, Read, TiledRun
 from mmea.ops import TokenStats
 
@@ -74,7 +74,7 @@ def segment_in_tiles(
         if logits is not None:
             if classes is None:
                 classes = _make_classes(out, windows.size, logits.shape[1])
-            found = _classify(model, tile.without_padding(logits))[0]
+            found = classify(model, tile.without_padding(logits))[0, 0]
             classes[tile.image_part()] = found.cpu().numpy()
         state.write(passes, classes)
         if on_tile is not None:
@@ -120,13 +120,6 @@ def tile_logits(
 def count_channels(model: nn.Module) -> int:
     """Count the channels of the images that a segmentor takes."""
     return next(p for p in model.parameters() if p.dim() == 4).shape[1]
-
-
-def _classify(model: nn.Module, logits: Tensor) -> Tensor:
-    if logits.shape[1] > 1:
-        return logits.argmax(1)
-    head: Any = model.decode_head  # a binary one with one channel
-    return (logits[:, 0].sigmoid() > head.threshold).long()
 
 
 def _make_classes(

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from mmea.errors import UserError
 from mmea.models.padding_mask import note_sizes, pop_sizes
 from mmea.registry import MODELS
 
+from .tile_probe import classify
 from .tiled_run import TiledRun
 
 __all__ = ['EncoderDecoder']
@@ -50,7 +52,7 @@ class EncoderDecoder(_EncoderDecoder):
     ) -> list[SegDataSample]:
         if not self._tiled or self.test_cfg.get('keep_logits', True):
             return super().predict(inputs, data_samples)
-        classes = self._merge(inputs, self.classify)
+        classes = self._merge(inputs, partial(classify, self))
         if data_samples is None:
             data_samples = [SegDataSample() for _ in inputs]
         for sample, found in zip(data_samples, classes):
@@ -61,12 +63,6 @@ class EncoderDecoder(_EncoderDecoder):
     @property
     def _tiled(self) -> bool:
         return (self.test_cfg or {}).get('mode') == 'exact_tiles'
-
-    def classify(self, logits: Tensor) -> Tensor:
-        """Find the classes (B, 1, H, W) of logits (B, classes, H, W)."""
-        if logits.shape[1] > 1:
-            return logits.argmax(1, keepdim=True)
-        return (logits.sigmoid() > self.decode_head.threshold).long()
 
     def _merge(
         self, inputs: Tensor, change: Callable[[Tensor], Tensor]

@@ -22,6 +22,7 @@ from mmea.scale.exchange import answering
 
 __all__ = [
     'check_local',
+    'classify',
     'encode_decode',
     'encode_decode_part',
     'find_halo',
@@ -46,6 +47,14 @@ LENGTH = 64
 _found: weakref.WeakKeyDictionary[nn.Module, dict[tuple, int]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+def classify(model: nn.Module, logits: Tensor) -> Tensor:
+    """Find the classes (B, 1, H, W) of logits (B, classes, H, W)."""
+    if logits.shape[1] > 1:
+        return logits.argmax(1, keepdim=True)
+    head: Any = model.decode_head  # a binary one with one channel
+    return (logits.sigmoid() > head.threshold).long()
 
 
 def encode_decode(model: nn.Module, x: Tensor) -> Tensor:
