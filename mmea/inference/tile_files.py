@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import (
@@ -151,6 +152,8 @@ def open_windows(predictor: Predictor, path: Path) -> Windows:
         return RasterWindows(path, channels, turned=backend == 'cv2')
     image = predictor.read(path)['img']
     image = image.reshape(*image.shape[:2], -1)  # grey ones have no axis
+    if image.shape[2] == 1 and channels == 3:
+        image = np.broadcast_to(image, (*image.shape[:2], 3))
     return ArrayWindows(as_windows(image, channels).image, describe_file(path))
 
 

@@ -86,6 +86,27 @@ def test_what_is_written(predict, made, monkeypatch, capsys):
     assert 'left out of the test pipeline: Resize' in capsys.readouterr().out
 
 
+def test_a_turned_tiff(predict, made):
+    """Stored on its side, with the tag that says so."""
+    side = np.rot90(read_png('a.png'))
+    Image.fromarray(side).save('c.tif', tiffinfo={274: 6})
+    predict('c.tif')
+    assert np.array_equal(read_png('out/labels/c.png'), made[1] + 1)
+
+
+def test_a_grey_loader(predict):
+    """What it reads has no axis of channels; the net takes three."""
+    text = Path('net.py').read_text()
+    old = "type='LoadImageFromFile'"
+    new = f"color_type='grayscale', {old}"
+    Path('net.py').write_text(text.replace(old, new))
+    grey = cv2.imread('a.png', cv2.IMREAD_GRAYSCALE)
+    image = np.repeat(grey[..., None], 3, axis=2)
+    predict('a.png')
+    want = segment_in_tiles(make_small_ea_fpn(), image, core=256)
+    assert np.array_equal(read_png('out/labels/a.png'), want + 1)
+
+
 def test_goes_on(predict, made, monkeypatch):
     """Stopped in the second image, and started again."""
     whole = tile_files.segment_in_tiles
