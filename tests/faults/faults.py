@@ -348,7 +348,7 @@ FAULTS = [
         'mmea.ops.external_attention_block.low_rank',
         'inplace=inplace and free,',
         'inplace=inplace,',
-        'tests/layers/test_external_attention2d.py',
+        'tests/ops/test_external_attention_block.py',
     ),
     Fault(
         'deployed-without-the-bias-of-values',

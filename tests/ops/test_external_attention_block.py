@@ -186,6 +186,17 @@ def test_without_a_gradient(
     assert over or torch.equal(given, x)
 
 
+def test_in_place_waits_where_there_is_a_gradient():
+    x, *inputs = make_inputs()
+    x = x.detach()
+    given = x.clone()
+    out, _ = low_rank_block(given, *inputs, inplace=True)
+    assert torch.equal(given, x)
+    want, _ = external_attention_block(x, *inputs)
+    found = [torch.autograd.grad(o.sum(), inputs) for o in (out, want)]
+    check_same([out, *found[0]], [want, *found[1]])
+
+
 @pytest.mark.parametrize('form', FAST)
 @pytest.mark.parametrize('absent', ['bias', 'residual'])
 def test_other_width_and_no_bias(form, absent):
