@@ -6,12 +6,14 @@ Each names the argument, what it may be and what it is, in one line.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ._forms import has_hooks
+
+M = TypeVar('M', bound=nn.Module)
 
 __all__ = [
     'check_choice',
@@ -27,6 +29,7 @@ __all__ = [
     'check_rates',
     'check_token_mask',
     'check_tokens',
+    'keep_input',
     'make_module',
     'pick_heads',
 ]
@@ -157,6 +160,14 @@ def make_module(
         raise kind(f'{name} failed, called with ({call}): {error}') from error
     if not isinstance(module, nn.Module):
         raise TypeError(f'{name} must make a module, made {_say(module)}')
+    return module
+
+
+def keep_input(module: M) -> M:
+    """Let a module write over no input, as its host reads that again."""
+    for part in module.modules():
+        if getattr(part, 'inplace', False):
+            part.inplace = False  # type: ignore[assignment]
     return module
 
 

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ._checks import check_positive, make_module
+from ._checks import check_positive, keep_input, make_module
 from .cbam_gate2d import CBAMGate2d
 
 __all__ = ['CaaMPair2d']
@@ -46,7 +46,8 @@ class CaaMPair2d(nn.Module):
         check_positive(in_channels=in_channels)
         self.in_channels = in_channels
         make = CBAMGate2d if gate_layer is None else gate_layer
-        self.gate = make_module('gate_layer', make, in_channels)
+        gate = make_module('gate_layer', make, in_channels)
+        self.gate = keep_input(gate)  # of which it is subtracted
 
     def init_weights(self) -> None:
         """Initialise anew, after the host model has initialised itself."""

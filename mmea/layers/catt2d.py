@@ -3,7 +3,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_flags, check_positive, make_module, pick_heads
+from ._checks import (
+    check_flags,
+    check_positive,
+    keep_input,
+    make_module,
+    pick_heads,
+)
 from .attention_block2d import AttentionBlock2d
 from .catt_layer import CATTLayer
 
@@ -93,6 +99,8 @@ class CATT2d(AttentionBlock2d):
         if num_heads is None:
             num_heads = pick_heads(in_channels)
         self.in_sample = make_module('in_sample', in_sample, in_channels)
+        if self.in_sample is not None:
+            keep_input(self.in_sample)  # which the dictionary's path reads too
         self.layer = CATTLayer(
             in_channels,
             num_heads,

@@ -59,7 +59,7 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
             'auto'.
         inplace (bool): Write the output over the input, which must not be
             used again, where the low-rank form can and no gradient is
-            recorded: in training it changes nothing. Needs ``residual``.
+            recorded; never in training mode. Needs ``residual``.
             Default: False.
         norm_layer, act_layer, residual, zero_init, with_cp: See
             :class:`AttentionBlock2d`.
@@ -319,7 +319,10 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         # Under torch.compile autograd knows best what to keep.
         block = low_memory_block
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            block = partial(low_rank_block, inplace=self.inplace)
+            # In training a reentrant checkpoint has no gradient at first, and
+            # reads the input once more.
+            inplace = self.inplace and not self.training
+            block = partial(low_rank_block, inplace=inplace)
         if self._takes_kernels(x):
             block = kernel_block
         block = partial(

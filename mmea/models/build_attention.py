@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmea.layers import AttentionBlock2d
+from mmea.layers._checks import keep_input
 from mmea.registry import MODELS
 
 __all__ = ['build_attention', 'check_attention', 'takes_argument']
@@ -19,6 +20,7 @@ def build_attention(
     out_channels: int | None = None,
     stride: int = 1,
     padded: bool = True,
+    keep: bool = False,
 ) -> nn.Module:
     """Build the attention of a head or neck from its config.
 
@@ -33,6 +35,8 @@ def build_attention(
         padded (bool): Whether that map is one of the batch, padding included,
             so that the padding mask applies. ``False`` for maps of regions.
             Default: True.
+        keep (bool): The host reads that map again, so that ``inplace`` of the
+            layer is set to False. Default: False.
 
     Returns:
         nn.Module: The layer, (B, in_channels, H, W) to the same, or to what
@@ -92,7 +96,7 @@ def build_attention(
         # A member inside this one asks for the mask by itself.
         if part is layer or hasattr(part, 'padded'):
             part.padded = padded
-    return layer
+    return keep_input(layer) if keep else layer
 
 
 def takes_argument(attention: dict, name: str) -> bool:

@@ -121,7 +121,9 @@ def build_point_attention(
     kind = attention.get('type')
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     if not (inspect.isclass(cls) and issubclass(cls, OffsetAttention1d)):
-        return _Row(build_attention(attention, channels, padded=False))
+        # The outputs of all layers of PCT are joined, each the next's input.
+        layer = build_attention(attention, channels, padded=False, keep=True)
+        return _Row(layer)
     cfg = dict(attention)
     if norm_cfg is not None:
         cfg.setdefault('norm_cfg', norm_cfg)

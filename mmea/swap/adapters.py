@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmea.layers import AttentionBlock2d
+from mmea.layers._checks import keep_input
 from mmea.models import build_attention
 from mmea.registry import MODELS
 
@@ -96,7 +97,7 @@ def _order_free(member: AttentionBlock2d) -> bool:
 
     With random parameters: as they start, all outputs may be alike.
     """
-    member = copy.deepcopy(member).eval()
+    member = keep_input(copy.deepcopy(member).eval())
     generator = torch.Generator().manual_seed(0)
     for param in member.parameters():
         # So small that no softmax is sharp, which would blow up rounding.

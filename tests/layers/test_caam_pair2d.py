@@ -30,6 +30,17 @@ def test_any_gate_and_a_mask():
     assert torch.equal(spurious[:, :, 2:], x[:, :, 2:])
 
 
+@torch.no_grad()
+def test_gate_that_writes_over_its_input():
+    pair = CaaMPair2d(
+        4, gate_layer=lambda c: ExternalAttention2d(c, inplace=True)
+    ).eval()
+    nn.init.ones_(pair.gate.out_proj.weight)
+    x = torch.randn(1, 4, 13, 15)
+    causal, spurious = pair(x.clone())
+    torch.testing.assert_close(causal + spurious, x)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match='in_channels=0'):
         CaaMPair2d(0)

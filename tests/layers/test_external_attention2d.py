@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.checkpoint import checkpoint
 
 from mmea.layers import ExternalAttention2d
 from mmea.maps import attention_maps
@@ -673,6 +674,24 @@ class TestInplace:
             torch.testing.assert_close(
                 layer.key_memory.grad, other.key_memory.grad
             )
+
+    def test_a_reentrant_checkpoint(self):
+        """No gradient is recorded at first, and the input is read again."""
+        grads = []
+        for layer in self.make():
+            x = randn(2, 6, 5, 7).requires_grad_()
+            y = checkpoint(layer.train(), x * 1, use_reentrant=True)
+            y.square().sum().backward()
+            grads.append((x.grad, layer.key_memory.grad))
+        torch.testing.assert_close(*grads)
+
+    @torch.no_grad()
+    def test_what_torch_lets_nobody_write_over(self):
+        layer, other = self.make()
+        with torch.inference_mode():
+            x = randn(2, 6, 5, 7)
+        for given in (x, x[:1].expand(2, -1, -1, -1), x[..., :1].expand_as(x)):
+            assert torch.equal(layer(given), other(given))
 
     @torch.no_grad()
     def test_where_it_cannot_it_does_not(self):

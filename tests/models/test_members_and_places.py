@@ -7,7 +7,7 @@ of the member, and a member nothing of its host.
 import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -367,6 +367,43 @@ def test_starts_as_the_host_alone(place, system):
         # A list's last map may be the only one that is attended to.
         same = all(torch.equal(g, w) for g, w in zip(got, want))
         assert same == starts_as_identity
+
+
+def bare(place: Place) -> Place:
+    """A head without convolutions, whose branches read the map given."""
+
+    def host(attention: dict) -> dict:
+        cfg = place.host(attention)
+        key = {'stacked_convs', 'num_convs'} & cfg.keys()
+        return cfg | dict.fromkeys(key, 0)
+
+    return replace(place, host=host)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('place', PLACES, indirect=True)
+@pytest.mark.parametrize(
+    'system',
+    [
+        dict(type='mmea.ExternalAttention2d'),
+        dict(
+            type='mmea.CATT2d', in_sample=dict(type='mmea.ExternalAttention2d')
+        ),
+    ],
+    ids=['external', 'catt'],
+)
+def test_written_over_the_input(place, system):
+    """What a host reads again, ``inplace`` must leave."""
+    inner = system.get('in_sample', system)
+    for where in (place, bare(place)):
+        outs = []
+        for inplace in (False, True):
+            inner.update(inplace=inplace, form='low_rank')
+            outs.append(
+                run(randomise(make(where, system)), where, maps(where, 2))
+            )
+        for got, want in zip(*outs):
+            torch.testing.assert_close(got, want)
 
 
 @parametrize(PAIRS)

@@ -132,6 +132,22 @@ def test_attention_of_a_map():
     assert torch.equal(build_point_attention(None, 8)(x), x)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('position', [False, True])
+def test_attention_over_its_input(position):
+    """Outputs of all layers are joined."""
+    attention = dict(
+        type='mmea.ExternalAttention2d', zero_init=False, form='low_rank'
+    )
+    cfg = dict(num_convs=0, position=position)
+    nets = [
+        build(attention=dict(attention, inplace=inplace), **cfg).eval()
+        for inplace in (False, True)
+    ]
+    outs = [net(cloud(2, 3, 20)) for net in nets]
+    torch.testing.assert_close(*outs)
+
+
 def test_norms_are_the_config_s():
     net = build(norm_cfg=dict(type='GN', num_groups=2), attention=EAT)
     kinds = {type(m) for m in net.modules() if hasattr(m, 'eps')}

@@ -11,6 +11,13 @@ from mmea.swap import swap_attention
 from .harness import ANY, EA, Host, filled, left_because
 
 
+def test_the_input_may_be_written_over():
+    host = Host(self_attn=MultiheadAttention(8, 2))
+    target = dict(EA, inplace=True, form='low_rank')
+    report = swap_attention(host, [dict(source='any', target=target)])
+    assert len(report.replaced) == 1, report
+
+
 class TestSignatures:
     """Each adapter against the bare member on the same tokens."""
 

@@ -40,7 +40,12 @@ class EARetinaHead(RetinaHead):
         width = self.feat_channels if self.stacked_convs else self.in_channels
         # The parent runs through each tower in order.
         for tower in (self.cls_convs, self.reg_convs):
-            tower.append(build_attention(self.attention, width))
+            # Without convolutions both towers read the one map.
+            tower.append(
+                build_attention(
+                    self.attention, width, keep=not self.stacked_convs
+                )
+            )
 
     def init_weights(self) -> None:
         super().init_weights()

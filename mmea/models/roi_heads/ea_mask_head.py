@@ -34,4 +34,8 @@ class EAMaskHead(FCNMaskHead):
         super().__init__(*args, **kwargs)
         width = self.conv_out_channels if self.num_convs else self.in_channels
         # The parent runs through its convolutions in order.
-        self.convs.append(build_attention(attention, width, padded=False))
+        # What it is given, a head that scores the masks reads too.
+        keep = not self.num_convs
+        self.convs.append(
+            build_attention(attention, width, padded=False, keep=keep)
+        )

@@ -177,9 +177,20 @@ def low_rank_forward(
         attn,
         add=residual,
         shift=shift if apart else None,
-        inplace=inplace and free,
+        inplace=inplace and free and is_writable(tokens),
     )
     return F.relu(out, inplace=True) if relu else out, stats, saved
+
+
+def is_writable(x: Tensor) -> bool:
+    """Tell whether torch lets one write over a tensor.
+
+    Not where elements share a place, as after ``expand()``, nor over a tensor
+    of inference mode outside of it.
+    """
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    return all(step or size == 1 for step, size in zip(x.stride(), x.shape))
 
 
 def without_padding(tokens: Tensor, mask: Tensor) -> Tensor:
