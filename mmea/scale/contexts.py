@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mmea.layers._checks import check_choice, check_flags, check_number
+from mmea.layers._over_tokens import OverTokens
 from mmea.ops import TokenStats
 
 from .exchange import Size, answering, find_layers
@@ -69,7 +70,8 @@ def collect_token_stats(
         >>> torch.allclose(left, whole[..., :4], atol=1e-5)
         True
     """
-    _check_eval(model)
+    layers = find_layers(model)
+    _check_eval(layers)
     check_flags(pool=pool)
     check_number(0, decay=decay)
     if not 0 < decay <= 1:
@@ -88,6 +90,7 @@ def collect_token_stats(
     def answer(
         name: str, logits: Tensor, mask: Tensor | None, size: Size
     ) -> TokenStats | None:
+        _check_eval(layers, name)
         inside = mask
         if window is not None:
             inside = _inside(name, window, logits, mask, size)
@@ -129,12 +132,12 @@ def use_token_stats(
         ValueError: The model has no such layer or is in training, an unknown
             name, or another number of images or slots.
     """
-    _check_eval(model)
-    names = find_layers(model)
-    unknown = [name for name in stats if name.partition('#')[0] not in names]
+    layers = find_layers(model)
+    _check_eval(layers)
+    unknown = [name for name in stats if name.partition('#')[0] not in layers]
     if unknown:
         raise ValueError(
-            f'stats must be named as layers of the model, {[*names]}, got '
+            f'stats must be named as layers of the model, {[*layers]}, got '
             f'{unknown}'
         )
 
@@ -144,6 +147,7 @@ def use_token_stats(
         given = stats.get(name)
         if given is None:
             return None
+        _check_eval(layers, name)
         images, slots = logits.shape[:2]
         if tuple(given.max.shape) not in ((images, slots), (1, slots)):
             raise ValueError(
@@ -156,11 +160,15 @@ def use_token_stats(
         yield
 
 
-def _check_eval(model: nn.Module) -> None:
+def _check_eval(
+    layers: Mapping[str, OverTokens], call: str | None = None
+) -> None:
+    """Refuse a layer in training: any, or that of a call."""
+    names = layers if call is None else [call.partition('#')[0]]
     training = [
         name
-        for name, layer in find_layers(model).items()
-        if layer.training  # type: ignore[attr-defined]
+        for name in names
+        if layers[name].training  # type: ignore[attr-defined]
     ]
     if training:
         raise ValueError(

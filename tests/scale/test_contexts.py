@@ -329,6 +329,16 @@ def test_training_is_unaffected():
     for context in (collect_token_stats, partial(use_token_stats, stats={})):
         with pytest.raises(ValueError, match='eval mode.*call eval'):
             context(layer).__enter__()
+    # Nor does one that turns to training inside.
+    for context in (
+        collect_token_stats(layer.eval(), stats),
+        use_token_stats(layer, stats),
+    ):
+        before = stats[''].sum.clone()
+        with context, pytest.raises(ValueError, match='eval mode.*call eval'):
+            layer.train()(x)
+        assert torch.equal(stats[''].sum, before)
+        layer.eval()
 
 
 @pytest.mark.parametrize(
