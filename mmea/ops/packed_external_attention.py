@@ -6,6 +6,9 @@ from .modes import is_traced
 
 __all__ = ['packed_external_attention']
 
+# Not unsigned: what descends would not be below zero.
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8)
+
 
 def packed_external_attention(
     tokens: Tensor,
@@ -35,7 +38,8 @@ def packed_external_attention(
         Tensor: (T, C_v).
 
     Raises:
-        ValueError: ``offsets`` that do not lead from 0 to T.
+        ValueError: ``tokens`` or ``offsets`` of another shape, dtype or
+            device, or offsets that do not lead from 0 to T.
 
     Example:
         >>> import torch
@@ -73,10 +77,25 @@ def packed_external_attention(
 
 
 def _check_offsets(offsets: Tensor, tokens: Tensor) -> None:
-    if offsets.dim() != 1 or len(offsets) < 2 or offsets.is_floating_point():
+    if tokens.dim() != 2:
+        raise ValueError(
+            f'tokens must be (T, C), of all images, got {tuple(tokens.shape)}'
+        )
+    if not isinstance(offsets, Tensor):
+        raise ValueError(
+            f'offsets must be a tensor, got {type(offsets).__name__}; '
+            'torch.tensor() makes one'
+        )
+    if (
+        offsets.dim() != 1
+        or len(offsets) < 2
+        or offsets.dtype not in _INTEGERS
+        or offsets.device != tokens.device
+    ):
         raise ValueError(
             'offsets must be integers (B + 1), where each image begins and '
-            f'the last one ends, got {offsets.dtype} {tuple(offsets.shape)}'
+            f'the last one ends, on {tokens.device}, got {offsets.dtype} '
+            f'{tuple(offsets.shape)} on {offsets.device}'
         )
     if not offsets.is_cpu or is_traced() or torch.compiler.is_compiling():
         return

@@ -125,9 +125,20 @@ def test_compiles_to_one_graph():
         ([0], r'integers \(B \+ 1\)'),
         ([[0, 7]], r'integers \(B \+ 1\)'),
         ([0.0, 7.0], 'integers.*float32'),
+        # Not seen to descend, and on another device than the tokens.
+        (torch.tensor([0, 5, 3, 7], dtype=torch.uint8), 'integers.*uint8'),
+        (torch.tensor([0, 7], device='meta'), 'on cpu, .* on meta'),
     ],
 )
 def test_wrong_offsets_are_refused(offsets, message):
     tokens, key, value, _ = make([7])
     with pytest.raises(ValueError, match=message):
-        packed_external_attention(tokens, torch.tensor(offsets), key, value)
+        packed_external_attention(tokens, torch.as_tensor(offsets), key, value)
+
+
+def test_other_arguments_are_refused():
+    tokens, key, value, offsets = make([3, 4])
+    with pytest.raises(ValueError, match='offsets must be a tensor, got list'):
+        packed_external_attention(tokens, offsets.tolist(), key, value)
+    with pytest.raises(ValueError, match=r'tokens must be \(T, C\)'):
+        packed_external_attention(tokens[None], offsets, key, value)
