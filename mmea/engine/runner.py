@@ -4,9 +4,10 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+from mmengine._strategy import FSDPStrategy
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -43,8 +44,9 @@ def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
         Runner: mmengine's.
 
     Raises:
-        UserError: A part of the config has a wrong type or argument, or the
-            heads and the data differ in their classes.
+        UserError: A part of the config has a wrong type or argument, the
+            heads and the data differ in their classes, or shards are to be
+            averaged.
     """
     if _leave_sync_bn(cfg):
         print_log(
@@ -59,6 +61,7 @@ def build_runner(cfg: Config, *loaders: str, verbose: bool = True) -> Runner:
         build = RUNNERS.build
     with in_one_line(f'cannot build what {cfg.filename} describes'):
         runner = build(cfg)
+    _check_average(runner)
     if not verbose:
         numbers = (param.numel() for param in runner.model.parameters())
         runner.register_hook(ConsoleHook(sum(numbers)))
@@ -93,6 +96,18 @@ def _leave_sharding(cfg: Config) -> None:
     if cfg.launcher == 'none' and strategy.get('type') == 'mmea.FSDPStrategy':
         cfg.pop('runner_type', None)
         cfg.pop('strategy')
+
+
+def _check_average(runner: Runner) -> None:
+    """Refuse what would end in the first checkpoint."""
+    sharded = isinstance(getattr(runner, 'strategy', None), FSDPStrategy)
+    if sharded and any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        raise UserError(
+            'custom_hooks has an EMAHook, which averages whole weights, but '
+            'strategy.type=mmea.FSDPStrategy leaves a part of them to each '
+            'process; leave one of the two out: without runner_type and '
+            'strategy, DDP trains with the hook'
+        )
 
 
 class _FirstIteration(Hook):

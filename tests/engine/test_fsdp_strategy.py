@@ -1,10 +1,16 @@
 """Two processes with a part of the model each, against one with all of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 
 import mmea
+from mmea.engine.fsdp_strategy import FSDPStrategy
+from mmea.engine.runner import _check_average
+from mmea.errors import UserError
 from mmea.test import main as evaluate
 from mmea.train import main
 
@@ -77,3 +83,13 @@ def test_resume_of_and_with_shards(config, run_apart):
     assert np.abs(ranks.mean(0) - single[4:8]).max() < 1e-5
     want = weights('one/iter_10.pth')
     assert_same_weights(weights('two/iter_10.pth'), want)
+
+
+def test_an_average_of_shards_is_refused():
+    """It would die in the first checkpoint."""
+    strategy = FSDPStrategy.__new__(FSDPStrategy)
+    runner = SimpleNamespace(strategy=strategy, hooks=[EMAHook()])
+    with pytest.raises(UserError, match='custom_hooks has an EMAHook'):
+        _check_average(runner)
+    _check_average(SimpleNamespace(strategy=strategy, hooks=[]))
+    _check_average(SimpleNamespace(hooks=[EMAHook()]))
