@@ -84,9 +84,12 @@ class CloudSet(BaseDataset):
                 f'channels={self.channels} were asked for'
             )
         if len(points) < self.num_points:
+            way = 'lower it'
+            if points.shape[1] >= self.num_points:
+                way = f'a row is a point: transpose {points.shape}'
             raise UserError(
                 f'{info["path"]} has {len(points)} points, fewer than '
-                f'num_points={self.num_points}; lower it'
+                f'num_points={self.num_points}; {way}'
             )
         points = points[:, : self.channels]
         item = dict(info, points=points.astype(np.float32), gt_parts=parts)

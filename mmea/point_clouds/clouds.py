@@ -40,7 +40,10 @@ def read_cloud(
             rows = np.loadtxt(path, delimiter=comma, ndmin=2)
         rows = rows.astype(np.float32)
     except Exception as error:  # numpy's are of many kinds
-        raise UserError(f'cannot read the points of {path}: {error}') from None
+        why: object = error
+        if path.suffix == '.npy':  # numpy's advice is to unpickle the file
+            why = 'it is damaged, or holds no array of numbers; write it anew'
+        raise UserError(f'cannot read the points of {path}: {why}') from None
     if rows.ndim != 2 or rows.shape[1] < 3 or not len(rows):
         raise UserError(
             f'{path} must hold rows of 3 numbers or more, (N, C), got '

@@ -131,10 +131,18 @@ class ModelNet(CloudSet):
             path.name
             for path in self.folder.iterdir()
             if any((path / split).is_dir() for split in self.SPLITS)
+            and not path.name.startswith('.')
         )
-        return [
-            dict(path=str(path), gt_label=label)
-            for kind, label in self._set_classes(kinds).items()
-            for path in sorted((self.folder / kind / self.split).glob('*'))
-            if path.suffix in SUFFIXES
-        ]
+        found, empty = [], []
+        for kind, label in self._set_classes(kinds).items():
+            folder = self.folder / kind / self.split
+            paths = sorted(p for p in folder.glob('*') if p.suffix in SUFFIXES)
+            found += [dict(path=str(p), gt_label=label) for p in paths]
+            if folder.is_dir() and not paths:
+                empty.append(folder)
+        if found and empty:
+            raise UserError(
+                f'the folder {empty[0]} has no clouds '
+                f'({", ".join(SUFFIXES)}); fill or remove it'
+            )
+        return found

@@ -80,7 +80,8 @@ class TestMesh:
 @pytest.mark.parametrize('data', [b'', b'PK\x03\x04', b'\x93NUMPY\x01\x00'])
 def test_a_damaged_file_of_points(tmp_path, data):
     (tmp_path / 'a.npy').write_bytes(data)
-    with pytest.raises(UserError, match='cannot read the points of .*a.npy'):
+    match = 'cannot read the points of .*a.npy: it is damaged'  # no pickle
+    with pytest.raises(UserError, match=match):
         read_cloud(tmp_path / 'a.npy', 5, rng())
 
 
@@ -168,6 +169,24 @@ class TestModelNet:
         write(tmp_path / 'ply_data_train0.h5', '')
         with pytest.raises(UserError, match='needs h5py, .*extra "points"'):
             build('ModelNet', tmp_path)
+
+    def test_a_class_without_clouds(self, tmp_path):
+        write(tmp_path / 'bed/train/a.txt', '1 2 3\n' * 4)
+        write(tmp_path / '.cache/train/a.json', '')
+        (tmp_path / 'sofa/test').mkdir(parents=True)
+        data = build('ModelNet', tmp_path, num_points=4)
+        assert data.metainfo['classes'] == ('bed', 'sofa') and len(data) == 1
+        with pytest.raises(UserError, match='no cloud of the split .test.'):
+            build('ModelNet', tmp_path, 'test', num_points=4)
+        write(tmp_path / 'sofa/train/a.xyz', '1 2 3\n')
+        with pytest.raises(UserError, match='sofa/train has no clouds .*.off'):
+            build('ModelNet', tmp_path, num_points=4)
+
+    def test_a_transposed_cloud(self, tmp_path):
+        (tmp_path / 'bed/train').mkdir(parents=True)
+        np.save(tmp_path / 'bed/train/a.npy', rows(4, 9))
+        with pytest.raises(UserError, match=r'is a point: transpose \(4, 9'):
+            build('ModelNet', tmp_path, num_points=8)[0]
 
     def test_bad_folders(self, tmp_path):
         with pytest.raises(UserError, match='data_root=.*is no folder'):
