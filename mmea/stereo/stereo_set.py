@@ -134,7 +134,10 @@ def _read_truth(path: str) -> np.ndarray:
             with np.load(path, allow_pickle=False) as arrays:
                 truth = arrays[arrays.files[0]].astype(np.float32)
         except Exception as error:  # numpy's are of many kinds
-            raise UserError(f'cannot read {path}: {error}') from error
+            raise UserError(
+                f'cannot read {path}: it is damaged, or holds no array of '
+                'numbers; write it anew'
+            ) from error
     else:
         truth = read_pfm(path)
     truth = np.where(np.isfinite(truth), truth, np.float32(np.nan))
@@ -143,6 +146,11 @@ def _read_truth(path: str) -> np.ndarray:
             f'{path} must hold disparities (H, W), some of them finite, got '
             f'shape {truth.shape}, {np.isfinite(truth).sum()} finite; remove '
             'the pair'
+        )
+    if np.nanmax(truth) < 0:
+        raise UserError(
+            f'{path} holds disparities below 0 alone; they count how far '
+            'left a point lies in the right image: turn the sign'
         )
     return truth
 

@@ -157,6 +157,7 @@ class TestMiddlebury:
             ('gone', {}, 'cannot read .*im1.png: No such file'),
             ('text', {}, 'im1.png is no image'),
             ('unknown', {}, 'some of them finite, got .* 0 finite'),
+            ('sign', {}, 'disp0.pfm holds disparities below 0 alone'),
             ('', dict(crop_size=(9, 14)), r'\(9, 13\) pixels, fewer than'),
         ],
     )
@@ -168,10 +169,18 @@ class TestMiddlebury:
             write_image(folder / 'im1.png', size)
         if change == 'text':
             (folder / 'im1.png').write_text('no')
-        value = np.nan if change == 'unknown' else 3
+        value = dict(unknown=np.nan, sign=-3).get(change, 3)
         write_pfm(folder / 'disp0.pfm', np.full((9, 13), value))
         with pytest.raises(UserError, match=words):
             build('Middlebury', tmp_path, **kwargs)[0]
+
+    def test_damaged_truth(self, tmp_path):
+        for name in ('im0.png', 'im1.png'):
+            write_image(tmp_path / 'a' / name)
+        (tmp_path / 'a/disp0.npz').write_bytes(b'no')
+        # numpy's own words advise to unpickle the file.
+        with pytest.raises(UserError, match='disp0.npz: it is damaged'):
+            build('Middlebury', tmp_path)[0]
 
     def test_names_a_bad_folder(self, tmp_path):
         with pytest.raises(UserError, match='no folder.*holds Middlebury'):
