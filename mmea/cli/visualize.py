@@ -63,6 +63,9 @@ def main(argv: list[str] | None = None) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f'--{name} must be >= 1, got {value}')
+    if args.pixel and not min(args.pixel) >= 0:
+        x, y = args.pixel
+        raise UserError(f'--pixel must be >= 0, got {x:g} {y:g}')
     checkpoint = None
     if args.inputs and args.inputs[0].endswith(CHECKPOINTS):
         checkpoint, *args.inputs = args.inputs

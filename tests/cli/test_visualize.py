@@ -96,5 +96,7 @@ def test_arguments(run):
     for inputs in ([], ['a.jpg', '--data', 'val']):
         with pytest.raises(SystemExit, match=words):
             run(main, 'x.py', *inputs, '--out', 'out')
+    with pytest.raises(SystemExit, match='--pixel must be >= 0, got -1 3'):
+        run(main, 'x.py', 'a.jpg', '--out', 'out', '--pixel', '-1', '3')
     with pytest.raises(SystemExit, match='--slots must be >= 1, got 0'):
         run(main, 'x.py', 'a.jpg', '--out', 'out', '--slots', '0')
