@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     if not isinstance(model, GAN):
         raise UserError(
-            f'{cfg.filename} is a {type(model).__name__}, which finds things '
-            'in images and makes none: mmea predict'
+            f'{cfg.filename} is of type {type(model).__name__}, which finds '
+            'things in images and makes none: mmea predict'
         )
     total = model.generator.num_classes
     names = [str(name) for name in meta.get('classes') or ()][:total]
