@@ -6,6 +6,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmea.errors import UserError
 from mmea.files import whole
 from mmea.layers._checks import check_int, check_positive
 from mmea.registry import HOOKS
@@ -24,7 +25,8 @@ class GANSampleHook(Hook):
     work dir: a row of images for each class, a column for each noise; and the
     way between the first two noises, along the sphere. They show the average
     of the weights where an ``EMAHook`` keeps one. The training's random
-    numbers are left alone.
+    numbers are left alone. A validation whose classes are numbered otherwise
+    than the training's is refused before anything is trained.
 
     Args:
         interval (int): Iterations between two. Default: 1000.
@@ -36,6 +38,7 @@ class GANSampleHook(Hook):
 
     Raises:
         ValueError: A number is out of its range.
+        UserError: Training and validation differ in the names of a class.
     """
 
     priority = 'LOWEST'  # after the average of the weights
@@ -59,6 +62,21 @@ class GANSampleHook(Hook):
         self.num_steps = num_steps
         self.num_classes = num_classes
         self.seed = seed
+
+    def before_train(self, runner: Runner) -> None:
+        if runner.val_loop is None:
+            return
+        names, others = (
+            getattr(loader.dataset, 'metainfo', {}).get('classes', ())
+            for loader in (runner.train_dataloader, runner.val_dataloader)
+        )
+        for i, (name, other) in enumerate(zip(names, others)):
+            if name != other:
+                raise UserError(
+                    f'class {i} is {name!r} in train_dataloader.dataset and '
+                    f'{other!r} in val_dataloader.dataset; give both the same '
+                    'folders of classes, or the same names by classes=[...]'
+                )
 
     # Not before_train: by then all that is told of the run has been.
     def before_train_epoch(self, runner: Runner) -> None:

@@ -1,10 +1,13 @@
 """Pictures of a GAN, in a training and by themselves."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mmea.errors import UserError
 from mmea.gan import (
     GANSampleHook,
     draw_noise,
@@ -87,6 +90,22 @@ def test_hook_draws_the_average(tmp_path, monkeypatch):
     average = next(h for h in runner.hooks if hasattr(h, 'ema_model'))
     assert len(seen) == 3
     assert all(model is average.ema_model.module for model in seen)
+
+
+def test_hook_refuses_other_classes():
+    def start(*others):
+        loaders = (
+            SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=c)))
+            for c in (('cat', 'dog', 'hen'), others)
+        )
+        names = 'train_dataloader', 'val_dataloader'
+        runner = SimpleNamespace(val_loop=1, **dict(zip(names, loaders)))
+        GANSampleHook().before_train(runner)
+
+    start('cat', 'dog', 'hen')
+    start('cat', 'dog')  # the last has no images: no label is another's
+    with pytest.raises(UserError, match="class 1 is 'dog' in .* and 'hen' in"):
+        start('cat', 'hen')
 
 
 def test_hook_bad_arguments():
