@@ -19,9 +19,6 @@ default_hooks = dict(
         by_epoch=False,
         interval=5000,
         max_keep_ckpts=2,
-        # Rates are constant. With a param_scheduler this must be True, or a
-        # resumed training starts it anew.
-        save_param_scheduler=False,
         # The network it is measured by is in the name.
         save_best='gan/frechet_distance_trained_here',
         rule='less',

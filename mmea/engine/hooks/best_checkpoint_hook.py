@@ -15,8 +15,14 @@ class BestCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, which survives a validation without a score.
 
     A detector that finds nothing at all, as many do in the beginning, has no
-    AP, and mmengine's ``save_best`` ends the training.
+    AP, and mmengine's ``save_best`` ends the training. A run of constant rates
+    saves no scheduler, without mmengine's warning at each checkpoint.
     """
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if runner.param_schedulers is None:
+            self.save_param_scheduler = False
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         keys = self.key_indicators if self.save_best else []

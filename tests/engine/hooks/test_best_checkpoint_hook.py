@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 
+from mmea import config
 from mmea.engine.checkpoint import pick_checkpoint
 from mmea.engine.hooks import BestCheckpointHook, keep_best
 from mmea.errors import UserError
@@ -90,6 +92,19 @@ def test_a_validation_without_a_score(caplog):
     assert said == 2 * [
         'No coco/bbox_mAP in this validation: the best checkpoint stays'
     ]
+
+
+@pytest.mark.parametrize('schedulers', [None, []])
+def test_a_scheduler_is_saved_where_there_is_one(monkeypatch, schedulers):
+    """A GAN's, too, whose recipe has none: a resumed run goes on with it."""
+    monkeypatch.setattr(CheckpointHook, 'before_train', lambda *_: None)
+    saved = Config.fromfile(config('sagan/sagan_cifar10.py'))
+    keep_best(saved)
+    kwargs = dict(saved.default_hooks.checkpoint)
+    assert kwargs.pop('type') == 'mmea.BestCheckpointHook'
+    hook = BestCheckpointHook(**kwargs)
+    hook.before_train(SimpleNamespace(param_schedulers=schedulers))
+    assert hook.save_param_scheduler == (schedulers is not None)
 
 
 def test_the_best_is_what_test_takes(project, run, capsys):
