@@ -98,7 +98,7 @@ def measure(mode: str, side: int) -> dict:
         spent = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         row = dict(seconds=round(spent, 2), before=base, peak=peak)
-        if mode == 'slide' and side <= 2048:
+        if mode == 'slide' and side <= 3072:
             classes = classes.numpy().copy()
             model.test_cfg = Config(dict(mode='whole'))
             note_sizes(x, [size])

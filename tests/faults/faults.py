@@ -346,8 +346,8 @@ FAULTS = [
     Fault(
         'input-is-written-over-while-a-gradient-needs-it',
         'mmea.ops.external_attention_block.low_rank',
-        'inplace=inplace and free,',
-        'inplace=inplace,',
+        'inplace=inplace and free and is_writable(tokens),',
+        'inplace=inplace and is_writable(tokens),',
         'tests/ops/test_external_attention_block.py',
     ),
     Fault(
