@@ -94,7 +94,7 @@ class TwoForms:
             if obstacle is not None:
                 raise ValueError(
                     f'form={self.form!r} is impossible: {_say(*obstacle)}; '
-                    "use form='auto' or 'plain'"
+                    "use form='auto' or 'plain', here or in MMEA_EA_FORM"
                 )
             return True
         if obstacle is not None:

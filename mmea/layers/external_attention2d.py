@@ -199,7 +199,7 @@ class ExternalAttention2d(TwoForms, OverTokens, AttentionBlock2d):
         if obstacle is not None and self.form == 'kernel':
             raise ValueError(
                 f"form='kernel' is impossible: {obstacle}; use form='auto' or "
-                "'low_rank'"
+                "'low_rank', here or in MMEA_EA_FORM"
             )
         return obstacle is None
 
