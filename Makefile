@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 DOCS = .venv-docs/bin
 export STACK OPS PYTHON TORCH
 
-.PHONY: help demo test test-slow test-faults test-examples faults test-install benchmark env docs lint format wheel release clean distclean
+.PHONY: help demo test test-slow test-faults test-examples faults test-install benchmark benchmark-scale env docs lint format wheel release clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,14 @@ test-install:  ## install the wheel into empty environments and train there
 benchmark:  ## measure attention against its rivals; about an hour on 2 cores
 	@bash tools/setup_env.sh test
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
+benchmark-scale:  ## measure tiles, packed batches, the allocator and epochs; some hours
+	@bash tools/setup_env.sh test
+	$(VENV)/bin/python -m benchmarks.tiles exact
+	$(VENV)/bin/python -m benchmarks.tiles cost
+	$(VENV)/bin/python -m benchmarks.point_layers --packed
+	$(VENV)/bin/python -m benchmarks.allocator
+	$(VENV)/bin/python -m benchmarks.scaling
 
 env:  ## set up only: LEVEL=demo (default), test, tools, docs, examples
 	@bash tools/setup_env.sh $(LEVEL)
