@@ -31,7 +31,7 @@ def complexity(
         size (tuple[int, int] | None): Height and width of the image.
             Default: that of the data preprocessor, or of the test pipeline
             on a landscape that fills it, or 512 x 512,
-            for a classifier 224 x 224.
+            for a classifier 224 x 224. Of a GAN it is that of what it makes.
 
     Returns:
         dict[str, Any]: size; parameters, trained, macs; parts, of each child
@@ -40,7 +40,8 @@ def complexity(
         is None for what was not called; not_counted, a list of text.
 
     Raises:
-        UserError: The model cannot be built, or does not take this size.
+        UserError: The model cannot be built, or does not take this size or,
+            a GAN, does not make it.
     """
     check_packages(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
@@ -50,7 +51,14 @@ def complexity(
         contextlib.redirect_stdout(sys.stderr),
     ):
         model: Any = MODELS.build(cfg.model)
-    size = size or _size(cfg, model.data_preprocessor)
+    made = getattr(model, 'image_size', None)  # of a GAN
+    if made and size and tuple(size) != made:
+        raise UserError(
+            f'the model of {cfg.filename} makes images of {made[0]} x '
+            f'{made[1]} and takes none, got --shape {size[0]} {size[1]}; '
+            'leave it out'
+        )
+    size = made or size or _size(cfg, model.data_preprocessor)
     parts = {n: m for n, m in model.named_children() if _number(m)}
     layers = attention_layers(model)
     try:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
+import mmea
 from mmea.cli import flops
 from mmea.complexity import complexity
 from mmea.engine.config import load_config
@@ -33,6 +34,13 @@ def test_segmentor(project):
     row = found['attention'][name]
     assert row['macs'] == count_macs(lambda: layer(tokens)) > 0
     assert row['type'] == 'ExternalAttention2d'
+
+
+def test_what_a_gan_makes():
+    cfg = load_config(mmea.config('sagan/sagan_cifar10.py'))
+    assert complexity(cfg)['size'] == [32, 32]
+    with pytest.raises(UserError, match='makes images of 32 x 32 .* 64 32;'):
+        complexity(cfg, (64, 32))
 
 
 def test_resnet50():

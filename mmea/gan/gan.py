@@ -176,6 +176,12 @@ class GAN(BaseModel):
         _update(optim_wrapper, self.generator, loss)
         return dict(loss_generator=loss.detach())
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that it makes."""
+        size: Any = self.generator.img_size
+        return size, size
+
     def forward(
         self,
         inputs: Any = None,
