@@ -133,16 +133,16 @@ class ModelNet(CloudSet):
             if any((path / split).is_dir() for split in self.SPLITS)
             and not path.name.startswith('.')
         )
-        found, empty = [], []
+        found, other = [], []
         for kind, label in self._set_classes(kinds).items():
             folder = self.folder / kind / self.split
             paths = sorted(p for p in folder.glob('*') if p.suffix in SUFFIXES)
             found += [dict(path=str(p), gt_label=label) for p in paths]
-            if folder.is_dir() and not paths:
-                empty.append(folder)
-        if found and empty:
+            if not paths and any(folder.glob('*')):
+                other.append(folder)
+        if found and other:
             raise UserError(
-                f'the folder {empty[0]} has no clouds '
-                f'({", ".join(SUFFIXES)}); fill or remove it'
+                f'the folder {other[0]} has files, but no clouds '
+                f'({", ".join(SUFFIXES)}): convert or remove them'
             )
         return found
