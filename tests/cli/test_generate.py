@@ -163,4 +163,4 @@ def test_a_detector_makes_no_images(project, monkeypatch):
     )
     with pytest.raises(SystemExit) as end:
         main([*ARGS, '--out', 'made'])
-    assert 'net.py is a Linear' in str(end.value)
+    assert 'net.py is of type Linear' in str(end.value)
