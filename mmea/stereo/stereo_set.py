@@ -132,12 +132,18 @@ def _read_truth(path: str) -> np.ndarray:
     if path.endswith('.npz'):
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                truth = arrays[arrays.files[0]].astype(np.float32)
+                names = arrays.files
+                truth = arrays[names[0]].astype(np.float32)
         except Exception as error:  # numpy's are of many kinds
             raise UserError(
                 f'cannot read {path}: it is damaged, or holds no array of '
                 'numbers; write it anew'
             ) from error
+        if len(names) > 1:
+            raise UserError(
+                f'{path} holds several arrays, {", ".join(names)}; leave the '
+                'disparities alone in it'
+            )
     else:
         truth = read_pfm(path)
     truth = np.where(np.isfinite(truth), truth, np.float32(np.nan))

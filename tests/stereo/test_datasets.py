@@ -181,6 +181,12 @@ class TestMiddlebury:
         # numpy's own words advise to unpickle the file.
         with pytest.raises(UserError, match='disp0.npz: it is damaged'):
             build('Middlebury', tmp_path)[0]
+        two = dict(disparity=np.ones((9, 13)), mask=np.ones((9, 13)))
+        np.savez(tmp_path / 'a/disp0.npz', **two)
+        with pytest.raises(
+            UserError, match='several arrays, disparity, mask;'
+        ):
+            build('Middlebury', tmp_path)[0]
 
     def test_names_a_bad_folder(self, tmp_path):
         with pytest.raises(UserError, match='no folder.*holds Middlebury'):
