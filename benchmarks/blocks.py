@@ -63,7 +63,12 @@ KERNELS = (KERNEL, KERNEL_DEPLOYED)  # on a GPU alone
 
 
 def make_step(
-    name: str, size: int, mode: str, device: str, dtype: torch.dtype
+    name: str,
+    size: int,
+    mode: str,
+    device: str,
+    dtype: torch.dtype,
+    batch: int = 1,
 ) -> Step | None:
     """Make the step of a block; None where it has no such mode or device.
 
@@ -74,6 +79,7 @@ def make_step(
         device (str): 'cpu' or 'cuda'.
         dtype (torch.dtype): Of the input; if not float32, what autocast
             computes in.
+        batch (int): Maps. Default: 1.
     """
     if ONLY.get(name, mode) != mode or (name in KERNELS and device == 'cpu'):
         return None
@@ -86,7 +92,7 @@ def make_step(
         block.eval().switch_to_deploy()
     elif name == AUTOGRAD:
         run = partial(_autograd, block)
-    x = torch.randn(1, CHANNELS, size, size, device=device, dtype=dtype)
+    x = torch.randn(batch, CHANNELS, size, size, device=device, dtype=dtype)
     return Step(block, x, mode=mode, dtype=dtype, run=run)
 
 

@@ -28,6 +28,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.profiler import ProfilerActivity, profile
 
 from mmea import layers as L
 from mmea.layers import external_attention2d
@@ -257,7 +258,8 @@ def suits(module: nn.Module, variant: Variant) -> bool:
             or isinstance(module, L.ExternalAttention2d)
         )
     if 'deploy' in variant.how:
-        return hasattr(module, 'switch_to_deploy')
+        folds = hasattr(module, 'switch_to_deploy')
+        return folds and not isinstance(module, L.SAGANExternalAttention2d)
     return {
         'channels last': not isinstance(module, ON_TOKENS),
         'checkpointing': hasattr(module, 'with_cp'),
@@ -575,23 +577,39 @@ def plain_focal_loss(logits, target, gamma, alpha):
     return (-weight * (1 - share) ** gamma * share.log()).sum() / len(logits)
 
 
-def measure(name, size, dtype, mode, device) -> dict:
-    """Median, and spread, of five medians of seven steps."""
+def measure(name, size, dtype, mode, batch, device) -> dict:
+    """Median, and spread, of five medians of seven steps.
+
+    Each begins on a GPU without work, so that it tells what the host takes
+    where that is longer; ``device_ms`` is what the GPU takes.
+    """
     if device == 'cpu':
         raise NotRun('needs a GPU')
     if name in blocks.KERNELS:
         need_kernels(device)
     use_tf32(False)
     torch._dynamo.reset()  # or after eight it would compile no more
-    step = blocks.make_step(name, size, mode, device, dtype)
+    step = blocks.make_step(name, size, mode, device, dtype, batch)
     times = [time_steps({0: step}, device, rounds=7)[0] for _ in range(5)]
     return dict(
         status='measured',
         ms=1000 * statistics.median(times),
         fastest=1000 * min(times),
         slowest=1000 * max(times),
+        device_ms=1000 * time_of_kernels(step),
         memory=peak_memory(step, device),
     )
+
+
+def time_of_kernels(step, rounds=5) -> float:
+    """Seconds of a step in which the GPU works, without the gaps."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(rounds):
+            step()
+        torch.cuda.synchronize()
+    events = profiler.key_averages()
+    return sum(e.self_device_time_total for e in events) / rounds / 1e6
 
 
 def layer_of(case: str) -> str:
@@ -616,7 +634,8 @@ def plan(args):
     yield 'stack', 'mmseg: ea_fpn_ade20k.py --demo', 'float32', check_config
     for op in ('nms', 'roi_align', 'sigmoid_focal_loss'):
         yield 'stack', f'mmcv.ops: {op}', 'float32', partial(check_mmcv_op, op)
-    for size, dtype, mode, (name, new) in product(
+    for batch, size, dtype, mode, (name, new) in product(
+        args.batches,
         (64, 128),
         (torch.float32, torch.bfloat16),
         ('inference', 'training'),
@@ -624,8 +643,8 @@ def plan(args):
     ):
         layer = name_of(type(new(8)))
         if layer in args.only and blocks.ONLY.get(name, mode) == mode:
-            work = partial(measure, name, size, dtype, mode)
-            what = f'{size} x {size}, {str(dtype)[6:]}, {mode}'
+            work = partial(measure, name, size, dtype, mode, batch)
+            what = f'{batch} x {size} x {size}, {str(dtype)[6:]}, {mode}'
             yield 'speed', f'{layer}: {name}', what, work
 
 
@@ -687,6 +706,8 @@ def describe(row: dict) -> str:
         text += f' | {row["error"]:.1e} of {row["limit"]:g}, {row["where"]}'
     if 'ms' in row:
         text += ' | {ms:.3f} ms ({fastest:.3f} to {slowest:.3f})'.format(**row)
+    if 'device_ms' in row:
+        text += f', on the GPU {row["device_ms"]:.3f}'
     if 'memory' in row:
         text += f' | {row["memory"] / 2**20:.1f} MiB'
     return text + (f' | {row["note"]}' if 'note' in row else '')
@@ -738,6 +759,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add = partial(parser.add_argument, nargs='+', help='default: all')
     add('--only', choices=LAYERS, default=LAYERS, metavar='LAYER')
     add('--parts', choices=PARTS, default=PARTS)
+    add('--batches', type=int, default=(1, 8), metavar='B')
     parser.add_argument(
         '--seconds',
         type=float,

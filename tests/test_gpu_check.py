@@ -267,6 +267,16 @@ def test_focal_loss():
     torch.testing.assert_close(got, want / 5)
 
 
+def test_only_what_folds_is_deployed():
+    deployed = set()
+    for case in gpu_check.CASES:
+        module = gpu_check.make(case, train=False)
+        if gpu_check.suits(module, gpu_check.VARIANTS['deployed']):
+            module.switch_to_deploy()
+            deployed.add(gpu_check.layer_of(case))
+    assert deployed == {'ExternalAttention2d', 'MultiheadExternalAttention'}
+
+
 def test_the_network_of_a_config():
     pytest.importorskip('mmseg.models')
     assert gpu_check.check_config('cpu')['reference'] == 'float64, cpu'
