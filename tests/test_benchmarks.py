@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -136,6 +137,43 @@ def test_places_in_a_detector():
     )
     step()
     assert all(x.grad.abs().max() > 0 for x in step.inputs)
+
+
+def test_throughput_of_a_segmentor(monkeypatch, capsys):
+    throughput = pytest.importorskip('benchmarks.throughput')
+    monkeypatch.setattr(throughput, 'SIZE', (32, 64))
+    monkeypatch.setattr(throughput, 'ROUNDS', 1)
+    # Half a second a step, whose logits are those of the size asked for.
+    seen = []
+
+    def time_steps(steps, device, rounds):
+        seen.append(steps[0].forward().shape)
+        return {0: 0.5}
+
+    monkeypatch.setattr(throughput, 'time_steps', time_steps)
+    throughput.main(['--batches', '2'])
+    assert seen == [(2, 11, 32, 64)] * 4
+    assert capsys.readouterr().out.count('4.0 (4.0 to 4.0)') == 8
+
+
+def test_images_are_enlarged_and_labels_are_not(tmp_path):
+    test_sizes = pytest.importorskip('benchmarks.test_sizes')
+    from mmseg.registry import TRANSFORMS
+
+    from mmea.engine.config import load_config
+
+    cfg = load_config('ccp/ea_fpn_mobilenet-v2_1xb4_ccp-320x240.py')
+    test_sizes.enlarge(cfg, 2)
+    image, label = tmp_path / 'image.png', tmp_path / 'label.png'
+    Image.fromarray(np.full((5, 7, 3), 9, np.uint8)).save(image)
+    Image.fromarray(np.full((5, 7), 3, np.uint8)).save(label)
+    found = dict(img_path=str(image), seg_map_path=str(label), seg_fields=[])
+    found.update(reduce_zero_label=False)
+    for step in cfg.val_dataloader.dataset.pipeline:
+        found = TRANSFORMS.build(step)(found)
+    assert found['inputs'].shape == (3, 10, 14)
+    assert found['data_samples'].ori_shape == (5, 7)
+    assert found['data_samples'].gt_sem_seg.shape == (5, 7)
 
 
 def test_a_segmentor(monkeypatch):
