@@ -207,13 +207,17 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value = scaled
     elif low is not attn:
         dvalue = dvalue + (sums[:, :, None] * centre.mT).sum(0)
-    dattn = (value.t() * factor).to(dtype).expand(batch, -1, -1).bmm(dy)
+    rounded = (value.t() * factor).to(dtype)  # (S, C_v)
+    dattn = rounded.expand(batch, -1, -1).bmm(dy)
     dattn = dattn.to(full)  # ours, to write over
     if half:
         dattn /= factor
     if weight is not None:
-        dattn -= (value.t() @ mean_dy)[:, None]
-        gains = (value.t() @ back).expand(batch, -1, -1)
+        # What these take away is nearly all of it where tokens are few: of
+        # the same D, its rounding cancels as well.
+        same = rounded.to(full) / factor
+        dattn -= (same @ mean_dy)[:, None]
+        gains = (same @ back).expand(batch, -1, -1)
         dattn.baddbmm_(gains, low, alpha=-1)
 
     # Double normalisation: over slots, then over tokens.

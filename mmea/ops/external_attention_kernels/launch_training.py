@@ -189,9 +189,10 @@ def go_back(
 
     # E = D^T dY, and the sums over tokens of dY and of (P - centre) dY^T.
     peak = scaled.abs().amax(1).clamp(min=1e-30)
+    rounded = (scaled / peak[:, None]).to(dtype)
     dattn = torch.empty_like(saved.logits)
     grad_attention[(tiles, batch)](
-        grad, bits, mask, (scaled / peak[:, None]).to(dtype), peak, dattn,
+        grad, bits, mask, rounded, peak, dattn,
         tokens, slots, words, *x.stride(), **constants,
     )  # fmt: skip
     blocks = triton.cdiv(channels, constants['BC'])
@@ -211,9 +212,12 @@ def go_back(
         rstd = torch.rsqrt(saved.var + norm_eps)
         dweight = (value * dvalue).sum(0) * rstd
         total = saved.count.clamp(min=1)
-        back = scaled @ (dbias / total)
+        # What these take from E is nearly all of it where tokens are few: of
+        # the same D, its rounding cancels as well.
+        same = rounded.to(torch.float32) * peak[:, None]
+        back = same @ (dbias / total)
         through = value * (dweight * rstd / total)
-        coupling = scaled @ through.t()
+        coupling = same @ through.t()
         dvalue = scale * (dvalue - saved.gram @ through)
 
     # Double normalisation, in place, and what the logits are made of.

@@ -1,7 +1,7 @@
 """The kernels of training, in the interpreter, against float64."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmea.ops import external_attention_block
@@ -78,6 +78,10 @@ def check(sizes, dtype, channels_last, masked, sharpness, norm, bias, options):
     eps=st.sampled_from([1e-9, 0.0, 0.3]),
     residual=st.booleans(),
     relu=st.booleans(),
+)
+# A batch norm over two tokens takes away nearly all of the gradient.
+@example(
+    (2, 3, 2, 3), 'float16', False, True, 1.0, True, False, 1e-9, False, False
 )
 def test_training(
     interpreter,
