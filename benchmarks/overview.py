@@ -1,19 +1,29 @@
-"""Draw the cost in the README from the table of a comparison.
+"""Draw the pictures of the README from the tables of comparisons.
 
     python -m benchmarks.overview
 
-reads ``benchmarks/results/family/cost.csv`` and writes
-``docs/images/cost.png``.
+writes ``docs/images/cost.png``, of ``benchmarks/results/family/cost.csv``, and
+``docs/images/gains.png``, of the paired runs.
 """
 
 import csv
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmea.compare.pairs import paired_difference
+
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = ROOT / 'benchmarks/results/family/cost.csv'
-PICTURE = ROOT / 'docs/images/cost.png'
+RESULTS = ROOT / 'benchmarks/results'
+PICTURES = ROOT / 'docs/images'
+# Of the paired runs: a folder, its metric and how many points its unit has.
+PAIRED = {
+    'CamVid, mIoU': ('camvid', 'mIoU', 1),
+    'CCP, mIoU': ('ccp', 'mIoU', 1),
+    'NWPU boxes, AP\non P3 to P6': ('nwpu-p3-p6', 'coco/bbox_mAP', 100),
+    'NWPU boxes, AP\non C4': ('nwpu-c4', 'coco/bbox_mAP', 100),
+}
 # The rest is in the table beside it.
 MEMBERS = (
     'SelfAttention2d',
@@ -23,11 +33,9 @@ MEMBERS = (
 )
 
 
-def main():
-    with TABLE.open(encoding='utf-8') as file:
+def draw_costs(axis: Axes) -> None:
+    with (RESULTS / 'family/cost.csv').open(encoding='utf-8') as file:
         rows = [r for r in csv.DictReader(file) if r['mode'] == 'training']
-    figure = Figure((5, 3.4), layout='constrained')
-    axis = figure.subplots()
     for member in MEMBERS:
         own = [r for r in rows if r['member'] == member]
         axis.loglog(
@@ -41,7 +49,57 @@ def main():
     axis.set_ylabel('training step, ms')
     axis.grid(True, alpha=0.3)
     axis.legend(fontsize=8)
-    figure.savefig(PICTURE, dpi=110)
+
+
+def read_metric(folder: str, name: str, scale: float) -> dict:
+    """Return a metric of each member, by seed."""
+    found: dict[str, dict[int, float]] = {}
+    with (RESULTS / folder / 'accuracy.csv').open(encoding='utf-8') as file:
+        for row in csv.DictReader(file):
+            own = found.setdefault(row['member'], {})
+            own[int(row['seed'])] = scale * float(row[name])
+    return found
+
+
+def draw_gains(axis: Axes) -> None:
+    """Dots are seeds; the bar is the 95 % interval of their mean."""
+    for row, options in enumerate(PAIRED.values()):
+        found = read_metric(*options)
+        ours = found['ExternalAttention2d']
+        for base, shift, colour in (
+            ('none', -0.12, 'tab:blue'),
+            ('control', 0.12, 'tab:orange'),
+        ):
+            if base not in found:
+                continue
+            theirs = found[base]
+            dots = [ours[s] - theirs[s] for s in ours if s in theirs]
+            mean, half, _ = paired_difference(ours, theirs)
+            at = row + shift
+            axis.plot(dots, [at] * len(dots), 'o', color=colour, alpha=0.4)
+            axis.errorbar(
+                mean,
+                at,
+                xerr=half,
+                fmt='|',
+                color=colour,
+                capsize=4,
+                markersize=12,
+                label=None if row else f'minus {base}',
+            )
+    axis.axvline(0, color='black', linewidth=0.8)
+    axis.set_yticks(range(len(PAIRED)), list(PAIRED))
+    axis.invert_yaxis()
+    axis.set_xlabel('points that external attention gains')
+    axis.grid(True, axis='x', alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+def main():
+    for name, draw in (('cost', draw_costs), ('gains', draw_gains)):
+        figure = Figure((5, 3.4), layout='constrained')
+        draw(figure.subplots())
+        figure.savefig(PICTURES / f'{name}.png', dpi=110)
 
 
 if __name__ == '__main__':

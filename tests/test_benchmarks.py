@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import statistics
 import sys
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import (
@@ -215,8 +217,9 @@ def test_whole_networks(monkeypatch):
     assert make('EAMLP, deployed', 'training') is None
 
 
-def test_costs_in_the_readme_are_those_of_the_table(tmp_path, monkeypatch):
-    with overview.TABLE.open(encoding='utf-8') as file:
+def test_costs_in_the_readme_are_those_of_the_table():
+    table = overview.RESULTS / 'family/cost.csv'
+    with table.open(encoding='utf-8') as file:
         rows = [r for r in csv.DictReader(file) if r['size'] == '64']
     found = {(r['member'], r['mode']): r for r in rows}
     lines = re.findall(
@@ -231,9 +234,37 @@ def test_costs_in_the_readme_are_those_of_the_table(tmp_path, monkeypatch):
         for mode, shown in zip(('inference', 'training'), times):
             ms = float(found[name, mode]['seconds']) * 1e3
             assert float(shown) == pytest.approx(ms, rel=0.03)
-    monkeypatch.setattr(overview, 'PICTURE', tmp_path / 'cost.png')
+
+
+def test_accuracies_in_the_readme_are_those_of_the_tables():
+    text = (ROOT / 'README.md').read_text('utf-8')
+    for member, row in {
+        'none': '| no attention |',
+        'ExternalAttention2d': '| **`ExternalAttention2d`** |',
+        'control': '| its control: each pixel by itself |',
+    }.items():
+        line = next(x for x in text.splitlines() if x.startswith(row))
+        cells = [cell.strip() for cell in line.split('|')]
+        for folder, cell in zip(('camvid', 'ccp'), cells[5:7]):
+            seeds = overview.read_metric(folder, 'mIoU', 1)[member].values()
+            mean, spread = statistics.mean(seeds), statistics.stdev(seeds)
+            assert cell == f'{mean:.2f} ± {spread:.2f}'
+
+
+def test_pictures_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.setattr(overview, 'PICTURES', tmp_path)
     overview.main()
-    assert plt.imread(tmp_path / 'cost.png').std() > 0
+    for name in ('cost', 'gains'):
+        assert plt.imread(tmp_path / f'{name}.png').std() > 0
+    axis = Figure().subplots()
+    overview.draw_gains(axis)
+    # Of CamVid: each seed, and their mean.
+    seeds, mean = axis.lines[0], axis.lines[1]
+    found = overview.read_metric('camvid', 'mIoU', 1)
+    ours, none = found['ExternalAttention2d'], found['none']
+    gains = [ours[seed] - none[seed] for seed in ours]
+    assert list(seeds.get_xdata()) == pytest.approx(gains)
+    assert mean.get_xdata()[0] == pytest.approx(statistics.mean(gains))
 
 
 @pytest.fixture
