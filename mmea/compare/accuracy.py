@@ -8,11 +8,29 @@ from pathlib import Path
 from mmea.compare.pairs import paired_difference
 from mmea.compare.report import markdown, plt, save_figure
 
-__all__ = ['accuracy_tables', 'plot_accuracy', 'summarise']
+__all__ = ['accuracy_tables', 'in_points', 'plot_accuracy', 'summarise']
 
 
 #: Of each metric and member, its value by seed.
 Values = dict[str, dict[str, dict[int, float]]]
+
+
+def in_points(rows: list[dict]) -> list[dict]:
+    """Turn COCO's AP, fractions, into points of 100 as mmseg's mIoU is.
+
+    Args:
+        rows (list[dict]): Results of runs; they are not changed.
+    """
+    return [
+        dict(
+            row,
+            metrics={
+                name: 100 * value if name.startswith('coco/') else value
+                for name, value in row['metrics'].items()
+            },
+        )
+        for row in rows
+    ]
 
 
 def accuracy_tables(
@@ -22,7 +40,8 @@ def accuracy_tables(
 
     Args:
         rows (list[dict]): Results of runs, as
-            :func:`mmea.compare.runs.find_results` reads them.
+            :func:`mmea.compare.runs.find_results` reads them, metrics in
+            points.
         metrics (list[str]): Those of the main table; the first one is
             compared seed by seed.
         against (list[str]): Members that the others are compared with.

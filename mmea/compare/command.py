@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from rich.progress import Progress
 
 from mmea.compare import report
-from mmea.compare.accuracy import accuracy_tables, plot_accuracy
+from mmea.compare.accuracy import accuracy_tables, in_points, plot_accuracy
 from mmea.compare.cost import measure_costs
 from mmea.compare.members import (
     CONTROL,
@@ -253,6 +253,7 @@ def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
         for row in rows
     ]
     report.write_csv(flat, args.out / 'accuracy.csv')
+    rows = in_points(rows)
     metrics = rows[0]['metrics']
     shown = [name for name in METRICS if name in metrics]
     shown = shown or list(metrics)[:1]

@@ -65,6 +65,20 @@ def test_differences_are_those_of_pairs():
     assert pairs['none'] == ['-']
 
 
+def test_ap_is_in_points():
+    rows = [row('none', 0, 50.0), row('none', 1, 50.0)]
+    for i, one in enumerate(rows):
+        one['metrics'] = {'coco/bbox_mAP': 0.175 + 0.02 * i, 'mIoU': 50.0}
+    shown = accuracy.in_points(rows)
+    assert rows[0]['metrics']['coco/bbox_mAP'] == 0.175
+    text = accuracy.accuracy_tables(shown, ['coco/bbox_mAP', 'mIoU'], ['none'])
+    assert cells(text, '')['none'][2:5] == [
+        '18.50 ± 1.41 (2 runs)',
+        '50.00 ± 0.00 (2 runs)',
+        '17.50, 19.50',
+    ]
+
+
 def test_each_class():
     text = accuracy.accuracy_tables(ROWS, ['mIoU'], ['none'])
     means = cells(text, '### Each class')
