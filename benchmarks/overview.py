@@ -21,8 +21,8 @@ PICTURES = ROOT / 'docs/images'
 PAIRED = {
     'CamVid, mIoU': ('camvid', 'mIoU', 1),
     'CCP, mIoU': ('ccp', 'mIoU', 1),
-    'NWPU boxes, AP\non P3 to P6': ('nwpu-p3-p6', 'coco/bbox_mAP', 100),
-    'NWPU boxes, AP\non C4': ('nwpu-c4', 'coco/bbox_mAP', 100),
+    'NWPU boxes, AP,\non P3 to P6': ('nwpu-p3-p6', 'coco/bbox_mAP', 100),
+    'NWPU boxes, AP,\non C4': ('nwpu-c4', 'coco/bbox_mAP', 100),
 }
 # The rest is in the table beside it.
 MEMBERS = (
@@ -89,10 +89,10 @@ def draw_gains(axis: Axes) -> None:
             )
     axis.axvline(0, color='black', linewidth=0.8)
     axis.set_yticks(range(len(PAIRED)), list(PAIRED))
-    axis.invert_yaxis()
+    axis.set_ylim(len(PAIRED) - 0.5, -0.5)
     axis.set_xlabel('points that external attention gains')
     axis.grid(True, axis='x', alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc='upper right')
 
 
 def main():

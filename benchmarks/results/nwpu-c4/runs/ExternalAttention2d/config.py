@@ -1,0 +1,703 @@
+custom_hooks = [
+    dict(
+        host=dict(
+            backbone=dict(
+                frozen_stages=-1,
+                init_cfg=dict(
+                    checkpoint=
+                    'https://download.pytorch.org/models/mobilenet_v2-b0353104.pth',
+                    type='mmea.Pretrained'),
+                norm_cfg=dict(requires_grad=True, type='BN'),
+                norm_eval=False,
+                out_indices=(
+                    1,
+                    2,
+                    4,
+                    7,
+                ),
+                type='MobileNetV2'),
+            bbox_head=dict(
+                anchor_generator=dict(
+                    octave_base_scale=1.5,
+                    ratios=[
+                        0.5,
+                        1.0,
+                        2.0,
+                    ],
+                    scales_per_octave=3,
+                    strides=[
+                        8,
+                        16,
+                        32,
+                        64,
+                    ],
+                    type='AnchorGenerator'),
+                bbox_coder=dict(
+                    target_means=[
+                        0.0,
+                        0.0,
+                        0.0,
+                        0.0,
+                    ],
+                    target_stds=[
+                        1.0,
+                        1.0,
+                        1.0,
+                        1.0,
+                    ],
+                    type='DeltaXYWHBBoxCoder'),
+                feat_channels=128,
+                in_channels=128,
+                loss_bbox=dict(loss_weight=1.0, type='L1Loss'),
+                loss_cls=dict(
+                    alpha=0.25,
+                    gamma=2.0,
+                    loss_weight=1.0,
+                    type='FocalLoss',
+                    use_sigmoid=True),
+                norm_cfg=dict(num_groups=8, requires_grad=True, type='GN'),
+                num_classes=10,
+                stacked_convs=2,
+                type='RetinaHead'),
+            data_preprocessor=dict(
+                bgr_to_rgb=True,
+                mean=[
+                    123.675,
+                    116.28,
+                    103.53,
+                ],
+                pad_size_divisor=32,
+                std=[
+                    58.395,
+                    57.12,
+                    57.375,
+                ],
+                type='mmea.DetDataPreprocessor'),
+            neck=[
+                dict(
+                    attention=None,
+                    in_channels=[
+                        24,
+                        32,
+                        96,
+                        1280,
+                    ],
+                    levels=[
+                        2,
+                    ],
+                    type='mmea.EANeck'),
+                dict(
+                    in_channels=[
+                        24,
+                        32,
+                        96,
+                        1280,
+                    ],
+                    norm_cfg=dict(requires_grad=True, type='BN'),
+                    num_outs=4,
+                    out_channels=128,
+                    start_level=1,
+                    type='FPN'),
+            ],
+            test_cfg=dict(
+                max_per_img=100,
+                min_bbox_size=0,
+                nms=dict(iou_threshold=0.5, type='nms'),
+                nms_pre=1000,
+                score_thr=0.05),
+            train_cfg=dict(
+                allowed_border=-1,
+                assigner=dict(
+                    ignore_iof_thr=-1,
+                    min_pos_iou=0,
+                    neg_iou_thr=0.4,
+                    pos_iou_thr=0.5,
+                    type='MaxIoUAssigner'),
+                debug=False,
+                pos_weight=-1,
+                sampler=dict(type='PseudoSampler')),
+            type='RetinaNet'),
+        type='mmea.PairedRunHook'),
+]
+data_root = 'data/nwpu_vhr10/'
+dataset_type = 'CocoDataset'
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=300, type='CheckpointHook'),
+    logger=dict(interval=50, log_metric_by_epoch=False, type='LoggerHook'),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    timer=dict(type='IterTimerHook'),
+    visualization=dict(type='DetVisualizationHook'))
+default_scope = 'mmdet'
+demo_model = '_base_/demo/retinanet_mobilenet-v2.py'
+env_cfg = dict(
+    cudnn_benchmark=False,
+    dist_cfg=dict(backend='nccl'),
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+interval = 500
+load_from = None
+log_level = 'INFO'
+log_processor = dict(by_epoch=False, type='LogProcessor', window_size=50)
+max_iters = 600
+metainfo = dict(
+    classes=(
+        'airplane',
+        'ship',
+        'storage_tank',
+        'baseball_diamond',
+        'tennis_court',
+        'basketball_court',
+        'ground_track_field',
+        'harbor',
+        'bridge',
+        'vehicle',
+    ),
+    palette=[
+        (
+            230,
+            25,
+            75,
+        ),
+        (
+            0,
+            130,
+            200,
+        ),
+        (
+            245,
+            130,
+            48,
+        ),
+        (
+            60,
+            180,
+            75,
+        ),
+        (
+            255,
+            225,
+            25,
+        ),
+        (
+            145,
+            30,
+            180,
+        ),
+        (
+            170,
+            110,
+            40,
+        ),
+        (
+            70,
+            240,
+            240,
+        ),
+        (
+            128,
+            128,
+            128,
+        ),
+        (
+            240,
+            50,
+            230,
+        ),
+    ])
+model = dict(
+    backbone=dict(
+        frozen_stages=-1,
+        init_cfg=dict(
+            checkpoint=
+            'https://download.pytorch.org/models/mobilenet_v2-b0353104.pth',
+            type='mmea.Pretrained'),
+        norm_cfg=dict(requires_grad=True, type='BN'),
+        norm_eval=False,
+        out_indices=(
+            1,
+            2,
+            4,
+            7,
+        ),
+        type='MobileNetV2'),
+    bbox_head=dict(
+        anchor_generator=dict(
+            octave_base_scale=1.5,
+            ratios=[
+                0.5,
+                1.0,
+                2.0,
+            ],
+            scales_per_octave=3,
+            strides=[
+                8,
+                16,
+                32,
+                64,
+            ],
+            type='AnchorGenerator'),
+        bbox_coder=dict(
+            target_means=[
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ],
+            target_stds=[
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+            ],
+            type='DeltaXYWHBBoxCoder'),
+        feat_channels=128,
+        in_channels=128,
+        loss_bbox=dict(loss_weight=1.0, type='L1Loss'),
+        loss_cls=dict(
+            alpha=0.25,
+            gamma=2.0,
+            loss_weight=1.0,
+            type='FocalLoss',
+            use_sigmoid=True),
+        norm_cfg=dict(num_groups=8, requires_grad=True, type='GN'),
+        num_classes=10,
+        stacked_convs=2,
+        test_cfg=dict(
+            max_per_img=100,
+            min_bbox_size=0,
+            nms=dict(iou_threshold=0.5, type='nms'),
+            nms_pre=1000,
+            score_thr=0.05),
+        train_cfg=dict(
+            allowed_border=-1,
+            assigner=dict(
+                ignore_iof_thr=-1,
+                min_pos_iou=0,
+                neg_iou_thr=0.4,
+                pos_iou_thr=0.5,
+                type='MaxIoUAssigner'),
+            debug=False,
+            pos_weight=-1,
+            sampler=dict(type='PseudoSampler')),
+        type='RetinaHead'),
+    data_preprocessor=dict(
+        bgr_to_rgb=True,
+        mean=[
+            123.675,
+            116.28,
+            103.53,
+        ],
+        pad_size_divisor=32,
+        std=[
+            58.395,
+            57.12,
+            57.375,
+        ],
+        type='mmea.DetDataPreprocessor'),
+    neck=[
+        dict(
+            attention=dict(type='mmea.ExternalAttention2d'),
+            in_channels=[
+                24,
+                32,
+                96,
+                1280,
+            ],
+            levels=[
+                2,
+            ],
+            type='mmea.EANeck'),
+        dict(
+            in_channels=[
+                24,
+                32,
+                96,
+                1280,
+            ],
+            norm_cfg=dict(requires_grad=True, type='BN'),
+            num_outs=4,
+            out_channels=128,
+            start_level=1,
+            type='FPN'),
+    ],
+    test_cfg=dict(
+        max_per_img=100,
+        min_bbox_size=0,
+        nms=dict(iou_threshold=0.5, type='nms'),
+        nms_pre=1000,
+        score_thr=0.05),
+    train_cfg=dict(
+        allowed_border=-1,
+        assigner=dict(
+            ignore_iof_thr=-1,
+            min_pos_iou=0,
+            neg_iou_thr=0.4,
+            pos_iou_thr=0.5,
+            type='MaxIoUAssigner'),
+        debug=False,
+        pos_weight=-1,
+        sampler=dict(type='PseudoSampler')),
+    type='RetinaNet')
+norm_cfg = dict(requires_grad=True, type='BN')
+optim_wrapper = dict(
+    clip_grad=dict(max_norm=10.0),
+    optimizer=dict(lr=0.001, type='AdamW', weight_decay=0.05),
+    type='OptimWrapper')
+param_scheduler = [
+    dict(begin=0, by_epoch=False, end=100, start_factor=0.01, type='LinearLR'),
+    dict(
+        T_max=500,
+        begin=100,
+        by_epoch=False,
+        end=600,
+        eta_min=0.0,
+        type='CosineAnnealingLR'),
+]
+resume = False
+scale = (
+    320,
+    320,
+)
+test_cfg = dict(type='TestLoop')
+test_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file='instances_val.json',
+        data_prefix=dict(img='images/'),
+        data_root='data/nwpu_vhr10/',
+        metainfo=dict(
+            classes=(
+                'airplane',
+                'ship',
+                'storage_tank',
+                'baseball_diamond',
+                'tennis_court',
+                'basketball_court',
+                'ground_track_field',
+                'harbor',
+                'bridge',
+                'vehicle',
+            ),
+            palette=[
+                (
+                    230,
+                    25,
+                    75,
+                ),
+                (
+                    0,
+                    130,
+                    200,
+                ),
+                (
+                    245,
+                    130,
+                    48,
+                ),
+                (
+                    60,
+                    180,
+                    75,
+                ),
+                (
+                    255,
+                    225,
+                    25,
+                ),
+                (
+                    145,
+                    30,
+                    180,
+                ),
+                (
+                    170,
+                    110,
+                    40,
+                ),
+                (
+                    70,
+                    240,
+                    240,
+                ),
+                (
+                    128,
+                    128,
+                    128,
+                ),
+                (
+                    240,
+                    50,
+                    230,
+                ),
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(keep_ratio=True, scale=(
+                320,
+                320,
+            ), type='Resize'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(
+                meta_keys=(
+                    'img_id',
+                    'img_path',
+                    'ori_shape',
+                    'img_shape',
+                    'scale_factor',
+                ),
+                type='PackDetInputs'),
+        ],
+        test_mode=True,
+        type='CocoDataset'),
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(shuffle=False, type='DefaultSampler'))
+test_evaluator = dict(
+    ann_file='data/nwpu_vhr10/instances_val.json',
+    metric='bbox',
+    type='CocoMetric')
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(keep_ratio=True, scale=(
+        320,
+        320,
+    ), type='Resize'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+        ),
+        type='PackDetInputs'),
+]
+train_cfg = dict(max_iters=600, type='IterBasedTrainLoop', val_interval=600)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        ann_file='instances_train.json',
+        data_prefix=dict(img='images/'),
+        data_root='data/nwpu_vhr10/',
+        filter_cfg=dict(filter_empty_gt=True),
+        metainfo=dict(
+            classes=(
+                'airplane',
+                'ship',
+                'storage_tank',
+                'baseball_diamond',
+                'tennis_court',
+                'basketball_court',
+                'ground_track_field',
+                'harbor',
+                'bridge',
+                'vehicle',
+            ),
+            palette=[
+                (
+                    230,
+                    25,
+                    75,
+                ),
+                (
+                    0,
+                    130,
+                    200,
+                ),
+                (
+                    245,
+                    130,
+                    48,
+                ),
+                (
+                    60,
+                    180,
+                    75,
+                ),
+                (
+                    255,
+                    225,
+                    25,
+                ),
+                (
+                    145,
+                    30,
+                    180,
+                ),
+                (
+                    170,
+                    110,
+                    40,
+                ),
+                (
+                    70,
+                    240,
+                    240,
+                ),
+                (
+                    128,
+                    128,
+                    128,
+                ),
+                (
+                    240,
+                    50,
+                    230,
+                ),
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(keep_ratio=True, scale=(
+                320,
+                320,
+            ), type='Resize'),
+            dict(
+                direction=[
+                    'horizontal',
+                    'vertical',
+                    'diagonal',
+                ],
+                prob=[
+                    0.25,
+                    0.25,
+                    0.25,
+                ],
+                type='RandomFlip'),
+            dict(type='PackDetInputs'),
+        ],
+        type='CocoDataset'),
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(shuffle=True, type='InfiniteSampler'))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(keep_ratio=True, scale=(
+        320,
+        320,
+    ), type='Resize'),
+    dict(
+        direction=[
+            'horizontal',
+            'vertical',
+            'diagonal',
+        ],
+        prob=[
+            0.25,
+            0.25,
+            0.25,
+        ],
+        type='RandomFlip'),
+    dict(type='PackDetInputs'),
+]
+val_cfg = dict(type='ValLoop')
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file='instances_val.json',
+        data_prefix=dict(img='images/'),
+        data_root='data/nwpu_vhr10/',
+        metainfo=dict(
+            classes=(
+                'airplane',
+                'ship',
+                'storage_tank',
+                'baseball_diamond',
+                'tennis_court',
+                'basketball_court',
+                'ground_track_field',
+                'harbor',
+                'bridge',
+                'vehicle',
+            ),
+            palette=[
+                (
+                    230,
+                    25,
+                    75,
+                ),
+                (
+                    0,
+                    130,
+                    200,
+                ),
+                (
+                    245,
+                    130,
+                    48,
+                ),
+                (
+                    60,
+                    180,
+                    75,
+                ),
+                (
+                    255,
+                    225,
+                    25,
+                ),
+                (
+                    145,
+                    30,
+                    180,
+                ),
+                (
+                    170,
+                    110,
+                    40,
+                ),
+                (
+                    70,
+                    240,
+                    240,
+                ),
+                (
+                    128,
+                    128,
+                    128,
+                ),
+                (
+                    240,
+                    50,
+                    230,
+                ),
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(keep_ratio=True, scale=(
+                320,
+                320,
+            ), type='Resize'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(
+                meta_keys=(
+                    'img_id',
+                    'img_path',
+                    'ori_shape',
+                    'img_shape',
+                    'scale_factor',
+                ),
+                type='PackDetInputs'),
+        ],
+        test_mode=True,
+        type='CocoDataset'),
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(shuffle=False, type='DefaultSampler'))
+val_evaluator = dict(
+    ann_file='data/nwpu_vhr10/instances_val.json',
+    classwise=True,
+    metric='bbox',
+    type='CocoMetric')
+vis_backends = [
+    dict(type='LocalVisBackend'),
+]
+visualizer = dict(
+    name='visualizer',
+    type='DetLocalVisualizer',
+    vis_backends=[
+        dict(type='LocalVisBackend'),
+    ])
+warmup = 100
