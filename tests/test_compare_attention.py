@@ -112,7 +112,7 @@ def test_training(project, run, at_once, hold):
     # Results on other data are not mixed in, nor those of another schedule.
     extra = Path('data/images/training/7.jpg')
     extra.write_bytes(extra.read_bytes() + b'.')
-    with pytest.raises(SystemExit, match='run with other versions or data'):
+    with pytest.raises(SystemExit, match='run with other versions, data or'):
         run(main, *command, *options)
     extra.write_bytes(extra.read_bytes()[:-1])
     with pytest.raises(SystemExit, match='none holds runs of another config'):

@@ -101,6 +101,10 @@ def _device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if _device() == 'cuda' else 'cpu'
+
+
 def _compare_costs(
     args: Namespace, members: dict[str, dict | None]
 ) -> list[str]:
@@ -149,7 +153,12 @@ def _make_runs(args: Namespace, members: dict[str, dict | None]) -> list[Run]:
         )
     check_packages(cfg)
     prepare_data(cfg, *LOADERS)
-    facts = dict(versions=_versions(), data=fingerprint(cfg, *LOADERS))
+    facts = dict(
+        versions=_versions(),
+        data=fingerprint(cfg, *LOADERS),
+        # Another rounding moves a run by as much as another seed does.
+        device=_device_name(),
+    )
     folder = args.out / 'runs'
     known = {row['member']: row for row in find_results(folder, facts)}
     for name in args.against or ():
@@ -262,6 +271,8 @@ def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
     options = ''.join(
         f', {k}={v}' for k, v in (args.cfg_options or {}).items()
     )
+    device = rows[0]['facts'].get('device')
+    where = f' ({device})' if device else ''
     name = shown[0]
     plot_accuracy(
         {
@@ -278,7 +289,7 @@ def _compare_accuracy(args: Namespace, runs: list[Run]) -> list[str]:
         'Runs of '
         'one seed see the same images in the same order and start from the '
         'same weights, as far as they have them in common. '
-        f'{args.jobs} at a time shared the machine.',
+        f'{args.jobs} at a time shared the machine{where}.',
         '',
         *accuracy_tables(rows, shown, against or members[:1]),
         '![accuracy of each run](accuracy.png)',

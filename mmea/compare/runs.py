@@ -207,9 +207,11 @@ def find_results(folder: Path, facts: dict) -> list[dict]:
 
 def check_facts(path: Path, there: dict, facts: dict) -> None:
     """Raise unless a run and this comparison have the same facts."""
+    if 'device' in facts:  # which older runs do not tell
+        there = dict(device=facts['device']) | there
     if there != facts:
         raise UserError(
-            f'{path.parent} is a run with other versions or data '
+            f'{path.parent} is a run with other versions, data or device '
             f'({_first_difference(there, facts)}); choose another --out, or '
             'remove that folder'
         )

@@ -167,6 +167,15 @@ def test_a_folder_belongs_to_one_config(tmp_path):
         make_run(tmp_path, facts=dict(FACTS, versions=dict(torch='2.1')))
 
 
+def test_runs_of_two_devices_are_not_mixed(tmp_path):
+    make_run(tmp_path)  # an older one, which tells no device
+    make_run(tmp_path, facts=dict(FACTS, device='cpu'))
+    (tmp_path / 'a_b=1/seed-3/facts.json').unlink()
+    make_run(tmp_path, facts=dict(FACTS, device='cpu'))
+    with pytest.raises(UserError, match=r'\(device: cpu, now H100\)'):
+        make_run(tmp_path, facts=dict(FACTS, device='H100'))
+
+
 def test_a_training_that_was_left_behind(tmp_path, hold):
     """By a comparison that was killed: it is named, and not started again."""
     run = make_run(tmp_path)
