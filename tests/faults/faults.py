@@ -1249,6 +1249,27 @@ FAULTS = [
         'tests/compare/test_accuracy.py',
     ),
     Fault(
+        'fractions-beside-points',
+        'mmea.compare.accuracy.in_points',
+        '100 * value',
+        'value',
+        'tests/compare/test_accuracy.py',
+    ),
+    Fault(
+        'runs-of-two-devices-are-mixed',
+        'mmea.compare.runs.check_facts',
+        "dict(device=facts['device']) | there",
+        "there | dict(device=facts['device'])",
+        'tests/compare/test_runs.py',
+    ),
+    Fault(
+        'statistics-of-another-rounding',
+        'mmea.ops.external_attention_kernels.launch_training.go_back',
+        'same = rounded.to(torch.float32) * peak[:, None]',
+        'same = scaled',
+        'tests/ops/external_attention_kernels/test_training.py',
+    ),
+    Fault(
         'unpaired',
         'mmea.compare.pairs.paired_difference',
         'if seed in theirs',
