@@ -159,13 +159,13 @@ def test_throughput_of_a_segmentor(monkeypatch, capsys):
 
 
 def test_images_are_enlarged_and_labels_are_not(tmp_path):
-    test_sizes = pytest.importorskip('benchmarks.test_sizes')
+    larger_images = pytest.importorskip('benchmarks.larger_images')
     from mmseg.registry import TRANSFORMS
 
     from mmea.engine.config import load_config
 
     cfg = load_config('ccp/ea_fpn_mobilenet-v2_1xb4_ccp-320x240.py')
-    test_sizes.enlarge(cfg, 2)
+    larger_images.enlarge(cfg, 2)
     image, label = tmp_path / 'image.png', tmp_path / 'label.png'
     Image.fromarray(np.full((5, 7, 3), 9, np.uint8)).save(image)
     Image.fromarray(np.full((5, 7), 3, np.uint8)).save(label)

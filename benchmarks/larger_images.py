@@ -1,10 +1,10 @@
-"""Test nets of a comparison on larger images: python -m benchmarks.test_sizes
+"""Test nets of a comparison on larger images.
 
-    python -m benchmarks.test_sizes work_dirs/my_comparison --scales 1 2 4
+    python -m benchmarks.larger_images work_dirs/my_comparison --scales 1 2 4
 
 Of each run of `mmea compare` whose checkpoint is still there, the images of
 the validation are enlarged (bilinear) and the logits brought back to the size
-of the labels: a row of test_sizes.csv in the folder for each run and scale,
+of the labels: a row of larger_images.csv in the folder for each run and scale,
 with the metric and, on a GPU, the peak memory. What is there already is kept.
 """
 
@@ -30,7 +30,7 @@ def enlarge(cfg: Config, scale: float) -> None:
     pipeline.insert(load + 1, resize)
 
 
-def test(run: Path, scale: float) -> dict:
+def evaluate(run: Path, scale: float) -> dict:
     cfg = Config.fromfile(run.parent / 'config.py')
     cfg.work_dir = str(run / f'scale-{scale:g}')
     cfg.load_from = str(checkpoint_of(run))
@@ -56,7 +56,7 @@ def checkpoint_of(run: Path) -> Path | None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog='python -m benchmarks.test_sizes',
+        prog='python -m benchmarks.larger_images',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument('--members', nargs='+', help='folders of runs')
     args = parser.parse_args(argv)
-    path = args.folder / 'test_sizes.csv'
+    path = args.folder / 'larger_images.csv'
     done = set()
     if path.is_file():
         with path.open(newline='') as file:
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
             key = member, seed, f'{scale:g}'
             if key in done:
                 continue
-            row = dict(zip(FIELDS, key), **test(run, scale))
+            row = dict(zip(FIELDS, key), **evaluate(run, scale))
             with path.open('a', newline='') as file:
                 csv.DictWriter(file, FIELDS).writerow(row)
             print(row, flush=True)
