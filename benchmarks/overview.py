@@ -19,8 +19,9 @@ RESULTS = ROOT / 'benchmarks/results'
 PICTURES = ROOT / 'docs/images'
 # Of the paired runs: a folder, its metric and how many points its unit has.
 PAIRED = {
-    'CamVid, mIoU': ('camvid', 'mIoU', 1),
     'CCP, mIoU': ('ccp', 'mIoU', 1),
+    'CamVid, mIoU,\nFPN of smp': ('peers', 'mIoU', 1),
+    'CamVid, mIoU,\nsmall start': ('small-start/camvid', 'mIoU', 1),
     'NWPU boxes, AP,\non P3 to P6': ('nwpu-p3-p6', 'coco/bbox_mAP', 100),
     'NWPU boxes, AP,\non C4': ('nwpu-c4', 'coco/bbox_mAP', 100),
 }
@@ -92,7 +93,7 @@ def draw_gains(axis: Axes) -> None:
     axis.set_ylim(len(PAIRED) - 0.5, -0.5)
     axis.set_xlabel('points that external attention gains')
     axis.grid(True, axis='x', alpha=0.3)
-    axis.legend(fontsize=8, loc='upper right')
+    axis.legend(fontsize=8, loc='upper left')
 
 
 def main():

@@ -245,7 +245,7 @@ def test_accuracies_in_the_readme_are_those_of_the_tables():
     }.items():
         line = next(x for x in text.splitlines() if x.startswith(row))
         cells = [cell.strip() for cell in line.split('|')]
-        for folder, cell in zip(('camvid', 'ccp'), cells[5:7]):
+        for folder, cell in zip(('peers', 'ccp'), cells[5:7]):
             seeds = overview.read_metric(folder, 'mIoU', 1)[member].values()
             mean, spread = statistics.mean(seeds), statistics.stdev(seeds)
             assert cell == f'{mean:.2f} ± {spread:.2f}'
@@ -258,9 +258,9 @@ def test_pictures_of_the_readme(tmp_path, monkeypatch):
         assert plt.imread(tmp_path / f'{name}.png').std() > 0
     axis = Figure().subplots()
     overview.draw_gains(axis)
-    # Of CamVid: each seed, and their mean.
+    # Of CCP: each seed, and their mean.
     seeds, mean = axis.lines[0], axis.lines[1]
-    found = overview.read_metric('camvid', 'mIoU', 1)
+    found = overview.read_metric('ccp', 'mIoU', 1)
     ours, none = found['ExternalAttention2d'], found['none']
     gains = [ours[seed] - none[seed] for seed in ours]
     assert list(seeds.get_xdata()) == pytest.approx(gains)

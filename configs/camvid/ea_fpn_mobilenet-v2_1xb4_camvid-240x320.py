@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/fpn_mobilenet-v2.py',
+    '../_base_/models/fpn_mobilenet-v2_xavier.py',
     '../_base_/datasets/camvid_240x320.py',
     '../_base_/schedules/adamw_800.py',
     '../_base_/default_runtime.py',

@@ -1,7 +1,7 @@
 _base_ = [
-    '../_base_/models/fpn_mobilenet-v2.py',
+    '../_base_/models/fpn_mobilenet-v2_xavier.py',
     '../_base_/datasets/camvid-without-0006r0_240x320.py',
-    '../_base_/schedules/adamw_400.py',
+    '../_base_/schedules/adamw_800.py',
     '../_base_/default_runtime.py',
 ]
 randomness = dict(seed=0)

@@ -326,7 +326,7 @@ def write_segmentation(
     numbers = {split: len(layout.parts[split].names) for split in lists}
     head = HEAD.format(
         about=_about(numbers, size),
-        model='fpn_mobilenet-v2',
+        model='fpn_mobilenet-v2_xavier',
         schedule='adamw_short',
         runtime='default_runtime',
         batch=4,

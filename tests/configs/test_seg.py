@@ -230,6 +230,16 @@ class TestModels:
         data = {key: [s[key] for s in samples] for key in samples[0]}
         train_a_step(model, cfg, data)
 
+    def test_last_layer_of_short_trainings_starts_large(self):
+        cfg = load(CCP)
+        cfg.model.backbone.init_cfg = None
+        torch.manual_seed(0)
+        head = MODELS.build(cfg.model).decode_head
+        head.init_weights()
+        std = head.conv_seg.weight.std().item()
+        assert std == pytest.approx((2 / (64 + 12)) ** 0.5, rel=0.05)
+        assert not head.conv_seg.bias.any()
+
     @pytest.mark.parametrize('depth', [50, 101])
     def test_voc_backbone_is_the_published_one(self, depth):
         name = VOC.replace('r50', f'r{depth}')

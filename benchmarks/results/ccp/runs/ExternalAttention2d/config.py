@@ -61,6 +61,10 @@ custom_hooks = [
                     2,
                     3,
                 ],
+                init_cfg=dict(
+                    distribution='uniform',
+                    override=dict(name='conv_seg'),
+                    type='Xavier'),
                 loss_decode=dict(
                     loss_weight=1.0,
                     type='CrossEntropyLoss',
@@ -177,7 +181,7 @@ default_hooks = dict(
 default_scope = 'mmseg'
 demo_model = '_base_/demo/fpn_mobilenet-v2.py'
 env_cfg = dict(
-    cudnn_benchmark=True,
+    cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 interval = 325
@@ -321,6 +325,10 @@ model = dict(
             2,
             3,
         ],
+        init_cfg=dict(
+            distribution='uniform',
+            override=dict(name='conv_seg'),
+            type='Xavier'),
         loss_decode=dict(
             loss_weight=1.0, type='CrossEntropyLoss', use_sigmoid=False),
         norm_cfg=dict(requires_grad=True, type='BN'),

@@ -138,7 +138,7 @@ default_hooks = dict(
 default_scope = 'mmseg'
 demo_model = '_base_/demo/fpn_mobilenet-v2.py'
 env_cfg = dict(
-    cudnn_benchmark=True,
+    cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 interval = 325
