@@ -115,8 +115,12 @@ def _main_table(
     header = ['attention', 'M params', 'GMAC/image', *metrics]
     header += [f'{first} of each seed', 's/iteration', 'peak memory, MB']
     lengths = sorted({row['length'] for row in rows if 'length' in row})
+    trained = f'Trained: {", ".join(lengths)}.' if lengths else ''
+    threads = sorted({row['threads'] for row in rows if row.get('threads')})
+    if threads:
+        trained += f' Threads of a run: {", ".join(map(str, threads))}.'
     return [
-        *([f'Trained: {", ".join(lengths)}.', ''] if lengths else []),
+        *([trained.strip(), ''] if trained else []),
         'Mean ± sample standard deviation over the seeds. Parameters and '
         'multiply-accumulates are those of the whole model, the latter for '
         'the first image of the evaluation; memory is that of the training '

@@ -64,7 +64,7 @@ def make_run(folder, facts=FACTS, **more) -> Run:
     return Run('a:b=1', 3, cfg, folder, facts, dict(parameters=7))
 
 
-def test_a_run_reads_what_was_logged(tmp_path):
+def test_a_run_reads_what_was_logged(tmp_path, monkeypatch):
     run = make_run(tmp_path)
     assert (run.step, run.result, run.error) == (0, None, None)
     folder = tmp_path / 'a_b=1/seed-3'
@@ -79,6 +79,8 @@ def test_a_run_reads_what_was_logged(tmp_path):
     text = '\n'.join(map(json.dumps, lines))
     scalars.write_text(text + '\n{"loss": 0.1, "ti')  # is being written
     assert run.step == 2
+    monkeypatch.setattr(runs.subprocess, 'Popen', lambda *args, **kw: None)
+    run.start(threads=2)
     run._process = type('Ended', (), dict(poll=lambda self: 0))()
     want = dict(
         member='a:b=1',
@@ -88,6 +90,7 @@ def test_a_run_reads_what_was_logged(tmp_path):
         seconds_per_iteration=2,
         seconds_per_evaluated_image=7,
         peak_memory=900.0,
+        threads=2,
         parameters=7,
         facts=FACTS,
     )
@@ -142,6 +145,9 @@ def test_a_run_shorter_than_the_interval_of_its_log(tmp_path):
     assert result['length'] == '1 epochs'
     text = accuracy_tables([dict(result, macs=1)], ['mIoU'], ['none'])
     assert text[0] == 'Trained: 1 epochs.'
+    rows = [dict(result, macs=1, threads=n) for n in (2, 1)]
+    text = accuracy_tables(rows, ['mIoU'], ['none'])
+    assert text[0] == 'Trained: 1 epochs. Threads of a run: 1, 2.'
     assert text[-2].split('|')[-3].strip() == '-'
 
 
