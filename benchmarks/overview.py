@@ -93,7 +93,9 @@ def draw_gains(axis: Axes) -> None:
     axis.set_ylim(len(PAIRED) - 0.5, -0.5)
     axis.set_xlabel('points that external attention gains')
     axis.grid(True, axis='x', alpha=0.3)
-    axis.legend(fontsize=8, loc='upper left')
+    axis.legend(
+        fontsize=8, ncols=2, loc='lower center', bbox_to_anchor=(0.5, 1)
+    )
 
 
 def main():

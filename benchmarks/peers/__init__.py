@@ -2,12 +2,11 @@
 
     pip install segmentation-models-pytorch
     python -m mmea.compare benchmarks/peers/smp-fpn_mobilenet-v2_camvid.py \\
-        --no-cost --members none ExternalAttention2d --seeds 0 1 2 \\
+        --no-cost --members none control ExternalAttention2d --seeds 0 1 2 \\
         --out benchmarks/results/peers
 
-Beside the rows of benchmarks/results/camvid: images, their order,
-augmentation, optimiser, schedule, backbone and the weights that it starts from
-are the same.
+Beside the rows of benchmarks/results/start: images, their order, augmentation,
+optimiser, schedule, backbone and the weights that it starts from are the same.
 """
 
 import segmentation_models_pytorch as smp
