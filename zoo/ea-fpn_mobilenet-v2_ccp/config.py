@@ -55,6 +55,10 @@ model = dict(
             2,
             3,
         ],
+        init_cfg=dict(
+            distribution='uniform',
+            override=dict(name='conv_seg'),
+            type='Xavier'),
         loss_decode=dict(
             loss_weight=1.0, type='CrossEntropyLoss', use_sigmoid=False),
         norm_cfg=dict(requires_grad=True, type='BN'),
