@@ -51,6 +51,8 @@ def test_config(folder):
     assert cfg.classes == ('class 0', 'class 1')
     assert cfg.model.decode_head.num_classes == 2
     assert cfg.model.decode_head.attention.type == 'mmea.ExternalAttention2d'
+    # Or a short training leaves out rare classes.
+    assert cfg.model.decode_head.init_cfg.type == 'Xavier'
     assert cfg.model.backbone.init_cfg.type == 'mmea.Pretrained'
     assert cfg.model.data_preprocessor.size == cfg.crop_size == (32, 64)
     assert cfg.scale == (64, 40)
