@@ -57,11 +57,11 @@ class Run:
         self.folder = self._config.parent / f'seed-{seed}'
         self.log = self.folder / 'log.txt'
         self._facts = self.folder / 'facts.json'
+        self._threads = self.folder / 'threads.json'
         self._result = self.folder / 'result.json'
         self._work_dir = self.folder / 'work'
         self._process: subprocess.Popen | None = None
         self._fault: str | None = None
-        self._threads: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         text = cfg.pretty_text.rstrip('\n') + '\n'
         if self._config.is_file():
@@ -86,7 +86,11 @@ class Run:
         # A comparison that was killed may have left its training behind.
         if self._work_dir.is_dir():
             lock_folder(self._work_dir, 'training').close()
-        self._threads = threads
+        # Another number rounds otherwise: what is resumed keeps its own.
+        if self._threads.is_file():
+            threads = load(self._threads)
+        else:
+            write_text(self._threads, str(threads))
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         if gpu is not None:
             environment['CUDA_VISIBLE_DEVICES'] = str(gpu)
@@ -122,8 +126,7 @@ class Run:
 
         member, seed, metrics of the last evaluation, length in words, seconds
         per iteration of training (median of what was logged) and per image
-        of evaluation, peak memory, threads (another number rounds otherwise),
-        size of the model, and the facts.
+        of evaluation, peak memory, threads, size of the model, and the facts.
         """
         if self._result.is_file():
             return load(self._result)
@@ -158,7 +161,7 @@ class Run:
             peak_memory=max(
                 (line.get('peak_memory', 0) for line in training), default=0
             ),
-            threads=self._threads,
+            threads=load(self._threads) if self._threads.is_file() else None,
             **self.size,
             facts=self.facts,
         )

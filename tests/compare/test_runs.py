@@ -124,6 +124,9 @@ def test_a_run_goes_on_from_its_own_folder(tmp_path, monkeypatch):
     assert started['a'][0][1:] == command
     assert started['env']['OMP_NUM_THREADS'] == '3'
     assert started['env']['CUDA_VISIBLE_DEVICES'] == '1'
+    # Another number would round otherwise.
+    make_run(tmp_path).start(threads=8)
+    assert started['env']['OMP_NUM_THREADS'] == '3'
 
 
 def test_a_run_without_an_evaluation(tmp_path):
