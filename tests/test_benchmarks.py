@@ -178,6 +178,54 @@ def test_images_are_enlarged_and_labels_are_not(tmp_path):
     assert found['data_samples'].gt_sem_seg.shape == (5, 7)
 
 
+def test_eamlp_with_layer_scale():
+    """A factor of 1 changes nothing, one of 0 leaves the tokens alone."""
+    eamlp = pytest.importorskip('benchmarks.eamlp')
+    sizes = dict(embed_dims=8, num_layers=2, num_heads=2)
+    sizes.update(feedforward_channels=12)
+    more = dict(arch=sizes, img_size=32, token_dims=8)
+    host = eamlp.EAMLP(**more).eval()
+    x = torch.randn(2, 3, 32, 48)
+    for scale in (1.0, 0.0):
+        net = eamlp.LayerScaleEAMLP(**more, scale=scale).eval()
+        missing, unexpected = net.load_state_dict(host.state_dict(), False)
+        assert len(missing) == 4 and not unexpected
+        if scale == 0.0:
+            host.blocks = torch.nn.ModuleList(
+                torch.nn.Identity() for _ in 'ab'
+            )
+        torch.testing.assert_close(net(x), host(x))
+
+
+def test_a_case_of_eamlp(tmp_path, monkeypatch):
+    eamlp = pytest.importorskip('benchmarks.eamlp')
+
+    def shorten(cfg):
+        eamlp.CASES['published'](cfg)
+        assert cfg.model.backbone.get('stem') == 'tokens_to_token'
+        assert cfg.model.backbone.init_cfg is None
+        cfg.demo_scenes.update(num_train=6, num_val=6)
+        cfg.train_cfg.update(max_epochs=2, val_interval=1)
+        cfg.default_hooks.logger.interval = 1
+        cfg.train_dataloader.batch_size = 3
+        for name in ('train', 'val'):
+            cfg[f'{name}_dataloader'].num_workers = 0
+            cfg[f'{name}_dataloader'].persistent_workers = False
+
+    monkeypatch.setitem(eamlp.CASES, 'short', shorten)
+    rows = eamlp.train('short', tmp_path)
+    assert [(row['case'], row['iteration']) for row in rows] == [
+        ('short', 2),
+        ('short', 4),
+    ]
+    assert all(0 <= row['top-1'] <= 100 for row in rows)
+    log = next(tmp_path.glob('short/*/vis_data/scalars.json')).read_text()
+    lines = map(json.loads, log.splitlines())
+    losses = [line['loss'] for line in lines if 'loss' in line]
+    want = [round(losses[1], 3), round(losses[3], 3)]
+    assert [row['loss'] for row in rows] == want
+
+
 def test_a_segmentor(monkeypatch):
     segmentors = pytest.importorskip('benchmarks.segmentors')
     form, name = 'external, published form', 'EA-FPN R-50'
