@@ -90,6 +90,8 @@ def train(case: str, out: Path) -> list[dict]:
         cfg[f'{name}_dataloader'].dataset.data_root = str(root)
     cfg.work_dir = str(out / case.replace(' ', '_'))
     cfg.default_hooks.checkpoint.interval = -1
+    # One of the same name would go on writing to the log of the case before.
+    cfg.visualizer.name = case
     runner = Runner.from_cfg(cfg)
     runner.train()
     log = next(Path(runner.log_dir).glob('vis_data/scalars.json'))

@@ -212,8 +212,9 @@ def test_a_case_of_eamlp(tmp_path, monkeypatch):
             cfg[f'{name}_dataloader'].num_workers = 0
             cfg[f'{name}_dataloader'].persistent_workers = False
 
-    monkeypatch.setitem(eamlp.CASES, 'short', shorten)
-    rows = eamlp.train('short', tmp_path)
+    for case in ('before', 'short'):  # each has its own log
+        monkeypatch.setitem(eamlp.CASES, case, shorten)
+        rows = eamlp.train(case, tmp_path)
     assert [(row['case'], row['iteration']) for row in rows] == [
         ('short', 2),
         ('short', 4),
