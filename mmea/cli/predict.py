@@ -20,8 +20,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         'config',
-        help='path of a config, the name of one mmea ships, or a published '
-        'folder',
+        help='path of a config, the name of one mmea ships, a published '
+        'folder, or the name of a model of the zoo, such as '
+        'ea-fpn_mobilenet-v2_ccp, which needs no checkpoint',
     )
     parser.add_argument(
         'inputs',
