@@ -103,7 +103,10 @@ class Step:
         """
         found = dict(parameters=count_parameters(self.module))
         if not hasattr(self.run, '_orig_mod'):
-            found['macs'] = count_macs(self)
+            # Not in inference mode, which the counter's hooks do not bear.
+            with torch.set_grad_enabled(self.training):
+                run = self if self.training else self.forward
+                found['macs'] = count_macs(run)
         if self.training:
             own = [*self.inputs, *self.module.parameters()]
             found['saved'] = saved_memory(self.forward, own)

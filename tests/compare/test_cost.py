@@ -2,6 +2,7 @@ import pytest
 
 from mmea import profiling
 from mmea.compare.cost import measure_costs
+from mmea.compare.members import all_members
 
 MEMBERS = {
     'external': dict(type='mmea.ExternalAttention2d', num_slots=4),
@@ -28,6 +29,15 @@ def test_costs():
     assert row['memory'] >= 36 * 36 * 4
     assert found['training', 6, 'non-local']['saved'] >= 36 * 36 * 4
     assert found['training', 6, 'external']['saved'] < 36 * 36 * 4
+
+
+def test_every_member_can_be_counted():
+    members = {name: dict(type=f'mmea.{name}') for name in all_members()}
+    rows = list(measure_costs(members, 8, [4], rounds=1))
+    assert {(row['mode'], row['member']) for row in rows} == {
+        (mode, name) for mode in ('inference', 'training') for name in members
+    }
+    assert all(row['macs'] > 0 for row in rows)
 
 
 def test_what_would_take_too_long_is_left_out(monkeypatch):
