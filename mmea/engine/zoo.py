@@ -1,11 +1,15 @@
 """Trained models by their names."""
 
+import hashlib
 import os
 import re
+import shutil
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
-from torch.hub import download_url_to_file
+from rich.progress import wrap_file
 
 import mmea
 from mmea.errors import UserError
@@ -36,19 +40,21 @@ def find_model(name: str) -> Path | None:
     if f'{name}.py' in mmea.list_configs():
         return None
     place = _place()
-    if re.match('https?://', place):
+    if _is_address(place):
         return _fetch(place.rstrip('/'), name)
     folder = Path(place, name)
-    return folder if (folder / f'{name}.safetensors').is_file() else None
+    return folder if all(map(Path.is_file, _files_of(folder))) else None
 
 
 def explain_zoo() -> str:
     """Say which models there are, or where to get them."""
     place = _place()
-    if re.match('https?://', place):
+    if _is_address(place):
         return f'the zoo at MMEA_ZOO={place} has no such model'
     names = sorted(
-        path.parent.name for path in Path(place).glob('*/config.py')
+        folder.name
+        for folder in Path(place).glob('*/')
+        if all(map(Path.is_file, _files_of(folder)))
     )
     if names:
         return f'the zoo has {", ".join(names)}'
@@ -60,25 +66,59 @@ def explain_zoo() -> str:
 
 def _place() -> str:
     checkout = Path(mmea.__file__).parents[1] / 'zoo'
-    return os.environ.get('MMEA_ZOO') or str(checkout)
+    return os.path.expanduser(os.environ.get('MMEA_ZOO') or str(checkout))
+
+
+def _is_address(place: str) -> bool:
+    return re.match('https?://', place, re.IGNORECASE) is not None
+
+
+def _files_of(folder: Path) -> tuple[Path, Path]:
+    return folder / f'{folder.name}.safetensors', folder / 'config.py'
 
 
 def _fetch(address: str, name: str) -> Path | None:
-    folder = cache_folder() / 'zoo' / name
-    # The config last: a folder that has it is whole.
-    for file in (f'{name}.safetensors', 'config.py'):
-        if (folder / file).is_file():
+    # Two zoos may have models of one name.
+    own = hashlib.sha256(address.encode()).hexdigest()[:8]
+    folder = cache_folder() / 'zoo' / own / name
+    for file in _files_of(folder):
+        if file.is_file():
             continue
-        url = f'{address}/{name}/{file}'
+        url = f'{address}/{name}/{file.name}'
         try:
-            with whole(folder / file) as part:
-                download_url_to_file(url, str(part))
-        except URLError as error:
-            if getattr(error, 'code', None) == 404:
+            with whole(file) as part:
+                _download(url, part)
+        except HTTPError as error:
+            if error.code == 404:
                 return None
             raise UserError(
-                f'cannot fetch {url}: {error.reason}; see MMEA_ZOO'
+                f'cannot fetch {url}: {error}; see MMEA_ZOO'
+            ) from error
+        except (
+            URLError,
+            HTTPException,
+            ConnectionError,
+            TimeoutError,
+            ValueError,
+        ) as error:
+            reason = getattr(error, 'reason', error)
+            raise UserError(
+                f'cannot fetch {url}: {reason}; see MMEA_ZOO'
             ) from error
         except OSError as error:
             raise UserError(f'cannot write {folder}: {error}') from error
     return folder
+
+
+def _download(url: str, path: Path) -> None:
+    """Fetch a file, and no other: neither half of it nor a page to log in."""
+    with urlopen(url, timeout=30) as answer, path.open('wb') as file:
+        if answer.headers.get_content_type() == 'text/html':
+            raise ValueError('it is a web page')
+        length = int(answer.headers.get('Content-Length') or 0)
+        with wrap_file(answer, length, description=path.name) as reader:
+            shutil.copyfileobj(reader, file)
+        if length and file.tell() != length:
+            raise ConnectionError(
+                f'it broke off after {file.tell()} of {length} bytes'
+            )
