@@ -24,9 +24,15 @@ def lock_folder(folder: str | Path, what: str) -> IO[str]:
         IO[str]: Keep it, and close it in the end.
 
     Raises:
-        UserError: Another process holds the folder.
+        UserError: Another process holds the folder, or it cannot be written.
     """
-    lock = open(Path(folder, '.lock'), 'w')
+    try:
+        lock = open(Path(folder, '.lock'), 'w')
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {folder}: {error.strerror}; choose another '
+            'folder'
+        ) from error
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -40,28 +40,33 @@ def find_inputs(
     Args:
         patterns (Iterable[str]): A folder stands for all photographs and
             videos in it, at any depth.
-        leave_out (Path | None): A folder, in which a folder of the patterns
-            is not looked through: that of the results. Default: None.
+        leave_out (Path | None): That of the results, in which a folder of
+            the patterns is not looked through. Default: None.
 
     Returns:
         list[Input]: In the order of the patterns, each sorted.
 
     Raises:
-        UserError: A pattern names nothing, or two files would be written to
-            one name.
+        UserError: A pattern names nothing or a result, or two files would be
+            written to one name.
     """
     found: list[Input] = []
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
+            files = [
+                file
+                for file in sorted(path.rglob('*'))
+                if file.suffix.lower() in IMAGES | VIDEOS and file.is_file()
+            ]
             own = [
                 Input(file, file.relative_to(path))
-                for file in sorted(path.rglob('*'))
-                if file.suffix.lower() in IMAGES | VIDEOS
-                and file.is_file()
-                and not (leave_out and _is_in(file, leave_out))
+                for file in files
+                if not (leave_out and _is_in(file, leave_out))
             ]
             words = f'no photograph or video in the folder {pattern}'
+            if files:
+                words += f' but in that of the results, {leave_out}'
         elif path.is_file():
             own = [Input(path, Path(path.name))]
         else:
@@ -77,6 +82,13 @@ def find_inputs(
         found += own
     taken: dict[Path, Path] = {}
     for path, name in found:
+        if leave_out and any(
+            _is_in(path, leave_out / kind) for kind in ('labels', 'overlays')
+        ):
+            raise UserError(
+                f'{path} is among the results in {leave_out}, and might be '
+                'written over; choose another folder for them'
+            )
         other = taken.setdefault(name.with_suffix(''), path)
         if other != path:
             raise UserError(

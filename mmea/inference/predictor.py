@@ -226,6 +226,8 @@ def load_model(
             if path.exists() or path.suffix:
                 raise
             raise UserError(f'{error}; {explain_zoo()}') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise UserError(f'{cfg.filename} has no model: name a config of a net')
     check_packages(cfg)
     check_test_mode(cfg)
     if 'generator' not in cfg.model:  # a GAN takes no images

@@ -14,6 +14,11 @@ def test_a_folder_is_held_as_long_as_its_process_lives(tmp_path, hold):
     lock_folder(tmp_path, 'training').close()
 
 
+def test_a_folder_that_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match='cannot write to .*gone: No such'):
+        lock_folder(tmp_path / 'gone', 'training')
+
+
 def test_a_second_training_in_one_folder(project, run, hold):
     (project / 'work').mkdir()
     hold('work')

@@ -54,6 +54,18 @@ def test_two_results_of_one_name(files):
         find_inputs(['p/a.PNG', 'p/in/a.jpg'])
 
 
+def test_a_result_is_not_written_over(files):
+    Path('out/labels').mkdir(parents=True)
+    Path('out/labels/x.png').touch()
+    for pattern in ('out/labels/x.png', 'out/l*/*.png'):
+        with pytest.raises(UserError, match='x.png is among the results in o'):
+            find_inputs([pattern], leave_out=Path('out'))
+    with pytest.raises(UserError, match='folder p but in that of the results'):
+        find_inputs(['p'], leave_out=Path('.'))
+    # Beside the results it may lie.
+    assert len(find_inputs(['p/b.jpg'], leave_out=Path('.'))) == 1
+
+
 def test_the_results_are_no_inputs(files):
     """A second run into a folder of the photographs."""
     before = find_inputs(['p'], leave_out=Path('p/found'))

@@ -67,7 +67,13 @@ class Results:
         """Write ``summary.csv``, a line for each finding."""
         with (
             whole(self.out / 'summary.csv') as part,
-            open(part, 'w', newline='', encoding='utf-8') as file,
+            open(
+                part,
+                'w',
+                newline='',
+                encoding='utf-8',
+                errors='surrogateescape',  # names of files are any bytes
+            ) as file,
         ):
             writer = csv.writer(file, lineterminator='\n')
             writer.writerow(self.columns)
