@@ -61,7 +61,7 @@ def _augment(cfg: Config) -> None:
 
 
 def _scale_layers(cfg: Config, scale: float) -> None:
-    cfg.model.backbone.update(type='LayerScaleEAMLP', scale=scale)
+    cfg.model.backbone.update(type='mmea.LayerScaleEAMLP', scale=scale)
 
 
 def _take_more_images(cfg: Config) -> None:
@@ -114,6 +114,9 @@ def main() -> None:
     parser.add_argument('cases', nargs='*', default=[*CASES], metavar='CASE')
     parser.add_argument('--out', type=Path, required=True)
     args = parser.parse_args()
+    for case in args.cases:
+        if case not in CASES:
+            parser.error(f'{case!r} is none of {", ".join(CASES)}')
     path = args.out / 'eamlp.csv'
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = list(csv.DictReader(path.open())) if path.is_file() else []

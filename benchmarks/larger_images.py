@@ -10,7 +10,6 @@ with the metric and, on a GPU, the peak memory. What is there already is kept.
 
 import argparse
 import csv
-import os
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mmea.models  # noqa: F401
+from mmea.files import whole
 
 FIELDS = ('member', 'seed', 'scale', 'mIoU', 'peak_memory')
 
@@ -51,7 +51,9 @@ def evaluate(run: Path, scale: float) -> dict:
 
 def checkpoint_of(run: Path) -> Path | None:
     found = (run / 'work').glob('iter_*.pth')
-    return max(found, key=os.path.getmtime, default=None)
+    return max(
+        found, key=lambda path: int(path.stem.split('_')[1]), default=None
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,27 +68,37 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument('--members', nargs='+', help='folders of runs')
     args = parser.parse_args(argv)
+    if not all(0 < scale < 100 for scale in args.scales):
+        parser.error(f'--scales must be above 0, got {args.scales}')
+    runs = [
+        run
+        for run in sorted((args.folder / 'runs').glob('*/seed-*'))
+        if (run / 'result.json').is_file() and checkpoint_of(run)
+    ]
+    members = {run.parent.name for run in runs}
+    if not runs or not members.issuperset(args.members or ()):
+        parser.error(
+            f'{args.folder} has runs with a result and iter_*.pth of '
+            f'{sorted(members)}, not of {args.members or "any member"}'
+        )
     path = args.folder / 'larger_images.csv'
-    done = set()
+    rows = []
     if path.is_file():
         with path.open(newline='') as file:
-            done = {tuple(row.values())[:3] for row in csv.DictReader(file)}
-    else:
-        path.write_text(','.join(FIELDS) + '\n')
-    for run in sorted((args.folder / 'runs').glob('*/seed-*')):
+            rows = list(csv.DictReader(file))
+    done = {tuple(row[key] for key in FIELDS[:3]) for row in rows}
+    for run in runs:
         member, seed = run.parent.name, run.name.removeprefix('seed-')
-        if args.members and member not in args.members:
-            continue
-        if not (run / 'result.json').is_file() or not checkpoint_of(run):
-            continue
         for scale in args.scales:
             key = member, seed, f'{scale:g}'
-            if key in done:
+            if key in done or member not in (args.members or members):
                 continue
-            row = dict(zip(FIELDS, key), **evaluate(run, scale))
-            with path.open('a', newline='') as file:
-                csv.DictWriter(file, FIELDS).writerow(row)
-            print(row, flush=True)
+            rows.append(dict(zip(FIELDS, key), **evaluate(run, scale)))
+            with whole(path) as part, part.open('w', newline='') as file:
+                writer = csv.DictWriter(file, FIELDS)
+                writer.writeheader()
+                writer.writerows(rows)
+            print(rows[-1], flush=True)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ writes ``docs/images/cost.png``, of ``benchmarks/results/family/cost.csv``, and
 ``docs/images/gains.png``, of the paired runs.
 """
 
+import argparse
 import csv
 from pathlib import Path
 
@@ -98,7 +99,12 @@ def draw_gains(axis: Axes) -> None:
     )
 
 
-def main():
+def main(argv: list[str] | None = None):
+    argparse.ArgumentParser(
+        prog='python -m benchmarks.overview',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(argv)
     for name, draw in (('cost', draw_costs), ('gains', draw_gains)):
         figure = Figure((5, 3.4), layout='constrained')
         draw(figure.subplots())

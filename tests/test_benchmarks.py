@@ -302,7 +302,7 @@ def test_accuracies_in_the_readme_are_those_of_the_tables():
 
 def test_pictures_of_the_readme(tmp_path, monkeypatch):
     monkeypatch.setattr(overview, 'PICTURES', tmp_path)
-    overview.main()
+    overview.main([])
     for name in ('cost', 'gains'):
         assert plt.imread(tmp_path / f'{name}.png').std() > 0
     axis = Figure().subplots()
