@@ -115,8 +115,32 @@ def test_training(project, run, at_once, hold):
     with pytest.raises(SystemExit, match='run with other versions, data or'):
         run(main, *command, *options)
     extra.write_bytes(extra.read_bytes()[:-1])
-    with pytest.raises(SystemExit, match='none holds runs of another config'):
+    with pytest.raises(SystemExit, match='holds runs of another config'):
         run(main, *command, '--cfg-options', 'train_cfg.max_iters=3')
+    # Nor another member, if it was trained otherwise.
+    command = ('tiny.py', '--no-cost', '--members', 'control', '--out', 'out')
+    with pytest.raises(SystemExit, match=r'max_iters: 2, now 3\)'):
+        run(main, *command, '--cfg-options', 'train_cfg.max_iters=3')
+
+
+def test_a_run_that_was_broken_off_in_its_last_validation(
+    project, run, at_once
+):
+    command = ('tiny.py', '--no-cost', '--members', 'none', '--out', 'out')
+    options = ('train_cfg.max_iters=4', 'train_cfg.val_interval=2')
+    run(main, *command, '--cfg-options', *options)
+    result = next(Path('out').glob('runs/*/*/result.json'))
+    whole = json.loads(result.read_text())['metrics']
+    log = next(Path('out').glob('runs/*/*/work/*/vis_data/scalars.json'))
+    lines = log.read_text().splitlines()
+    assert 'mIoU' in lines[-1]
+    for kept in (lines[:-1], [x for x in lines if 'mIoU' not in x]):
+        result.unlink()
+        for later in log.parents[2].glob('*/vis_data/scalars.json'):
+            later.write_text('')
+        log.write_text('\n'.join(kept) + '\n')
+        run(main, *command, '--cfg-options', *options)
+        assert json.loads(result.read_text())['metrics'] == whole
 
 
 def test_a_run_that_fails(project, run):

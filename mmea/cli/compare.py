@@ -73,9 +73,10 @@ def main(argv: list[str] | None = None) -> None:
     for name in ('channels', 'jobs', 'limit', 'sizes', 'seeds'):
         values = getattr(args, name)
         least = 0 if name == 'seeds' else 1e-9
+        words = '>= 0' if name == 'seeds' else 'positive'
         for value in values if isinstance(values, list) else [values]:
-            if value < least:
-                raise UserError(f'--{name} must be positive, got {value}')
+            if not value >= least:  # nor NaN
+                raise UserError(f'--{name} must be {words}, got {value}')
     for name in ('members', 'seeds'):
         values = getattr(args, name) or []
         for value in values:

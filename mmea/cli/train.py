@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         use_safe_loading,
     )
     from mmea.engine.failed_start import clean_after_failed_start
-    from mmea.engine.hooks import keep_best
+    from mmea.engine.hooks import LastValidationHook, keep_best
     from mmea.engine.lock import lock_folder
     from mmea.engine.next_step import tell_next_step
     from mmea.engine.preflight import preflight
@@ -102,6 +102,8 @@ def main(argv: list[str] | None = None) -> None:
                 partial=not resumed,
                 train_cfg=cfg.train_cfg if resumed else None,
             )
+        if cfg.get('resume'):
+            runner.register_hook(LastValidationHook())
         run(runner, runner.train)
     tell_next_step(runner)
 

@@ -40,7 +40,7 @@ def accuracy_tables(
 
     Args:
         rows (list[dict]): Results of runs, as
-            :func:`mmea.compare.runs.find_results` reads them, metrics in
+            :func:`mmea.compare.run_files.find_results` reads them, metrics in
             points.
         metrics (list[str]): Those of the main table; the first one is
             compared seed by seed.

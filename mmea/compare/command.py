@@ -28,7 +28,8 @@ from mmea.compare.members import (
     host_of,
     parse_member,
 )
-from mmea.compare.runs import Run, find_results, train_runs
+from mmea.compare.run_files import check_configs, find_results
+from mmea.compare.runs import Run, train_runs
 from mmea.engine.config import load_config
 from mmea.engine.data_checks import fingerprint
 from mmea.engine.lock import lock_folder
@@ -78,7 +79,7 @@ def compare(args: Namespace) -> None:
     with lock_folder(args.out, 'comparison'):
         # First, as it finds what is wrong with the config.
         runs = _make_runs(args, members) if args.config else []
-        if not args.no_cost:
+        if not args.no_cost and any(members.values()):
             text += _compare_costs(args, members)
         failed = []
         if runs:
@@ -127,8 +128,10 @@ def _compare_costs(
                     advance=1,
                     description=f'cost, {row["mode"]}, {row["size"]}',
                 )
-        except (TypeError, ValueError) as error:
-            raise UserError(f'cannot build a member: {error}') from error
+        except (MemoryError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f'cannot build or run a member: {error}'
+            ) from error
     report.write_csv(rows, args.out / 'cost.csv')
     report.plot_costs(rows, args.out / 'cost.png')
     threads = torch.get_num_threads()
@@ -176,6 +179,7 @@ def _make_runs(args: Namespace, members: dict[str, dict | None]) -> list[Run]:
             *(own.get('custom_hooks') or ()),
             dict(type='mmea.PairedRunHook', host=host),
         ]
+        check_configs(folder, own)
         size = _measure(own, label)
         runs += [
             Run(label, seed, own, folder, facts, size) for seed in args.seeds

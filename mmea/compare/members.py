@@ -53,13 +53,16 @@ def parse_member(text: str) -> dict | None:
         UserError: No such member, or an argument that it does not take.
     """
     name, _, arguments = text.partition(':')
-    if name == NONE and not arguments:
+    if name == NONE:
+        if arguments:
+            raise UserError(f'{text!r}: {NONE} takes no arguments')
         return None
     member: dict[str, Any] = {}
     if name == CONTROL:
         name = 'ExternalAttention2d'
         member['over_tokens'] = False
     member = dict(type=f'mmea.{name.removeprefix("mmea.")}', **member)
+    fixed = set(member)
     for argument in filter(None, arguments.split(',')):
         key, equals, value = argument.partition('=')
         if not equals:
@@ -67,11 +70,13 @@ def parse_member(text: str) -> dict | None:
                 f'{argument!r} in the member {text!r} is not KEY=VALUE; write '
                 'such as ExternalAttention2d:num_slots=32'
             )
-        if key in member:
+        if key in fixed:
             raise UserError(
                 f'{key} is what makes {text.partition(":")[0]!r} a member of '
-                'its own; leave it out, or name ExternalAttention2d'
+                'its own; leave it out, or name another member'
             )
+        if key in member:
+            raise UserError(f'{key} is twice in the member {text!r}')
         member[key] = DictAction._parse_iterable(value)
     if name.removeprefix('mmea.') not in all_members():
         raise UserError(

@@ -7,16 +7,22 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
-from mmengine.fileio import load
 
+from mmea.compare.run_files import (
+    as_written,
+    check_config,
+    check_facts,
+    damaged,
+    read,
+    slug,
+)
 from mmea.engine.lock import lock_folder
 from mmea.errors import UserError
-from mmea.files import write_text
+from mmea.files import make_folder, write_text
 
-__all__ = ['Run', 'find_results', 'train_runs']
+__all__ = ['Run', 'train_runs']
 
 
 class Run:
@@ -53,7 +59,7 @@ class Run:
         self.label, self.seed, self.size = label, seed, size
         self.facts = facts
         self._length = _length(cfg)
-        self._config = folder / _slug(label) / 'config.py'
+        self._config = folder / slug(label) / 'config.py'
         self.folder = self._config.parent / f'seed-{seed}'
         self.log = self.folder / 'log.txt'
         self._facts = self.folder / 'facts.json'
@@ -62,23 +68,15 @@ class Run:
         self._work_dir = self.folder / 'work'
         self._process: subprocess.Popen | None = None
         self._fault: str | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = cfg.pretty_text.rstrip('\n') + '\n'
-        if self._config.is_file():
-            if self._config.read_text(encoding='utf-8') != text:
-                there = Config.fromfile(self._config)._cfg_dict.to_dict()
-                now = cfg._cfg_dict.to_dict()
-                raise UserError(
-                    f'{self._config.parent} holds runs of another config '
-                    f'({_first_difference(there, now)}); choose another '
-                    '--out, or remove that folder'
-                )
+        make_folder(self.folder, '--out')
+        if self._config.exists():
+            check_config(self._config, as_written(cfg))
         else:
-            write_text(self._config, text)
+            write_text(self._config, cfg.pretty_text)
         # Of a run that has ended, its result says so.
         if not self._result.is_file():
-            if self._facts.is_file():
-                check_facts(self._facts, load(self._facts), facts)
+            if self._facts.exists():
+                check_facts(self._facts, read(self._facts), facts)
             else:
                 write_text(self._facts, json.dumps(facts, indent=1))
 
@@ -87,8 +85,10 @@ class Run:
         if self._work_dir.is_dir():
             lock_folder(self._work_dir, 'training').close()
         # Another number rounds otherwise: what is resumed keeps its own.
-        if self._threads.is_file():
-            threads = load(self._threads)
+        if self._threads.exists():
+            threads = read(self._threads)
+            if not isinstance(threads, int) or threads < 1:
+                raise damaged(self._threads)
         else:
             write_text(self._threads, str(threads))
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
@@ -129,18 +129,20 @@ class Run:
         of evaluation, peak memory, threads, size of the model, and the facts.
         """
         if self._result.is_file():
-            return load(self._result)
+            return read(self._result)
         if self._process is None or self._process.poll() != 0:
             return None
         lines = self._lines()
         evaluations = [line for line in lines if 'loss' not in line]
-        if not evaluations:
+        if not evaluations or 'loss' in lines[-1]:
             raise UserError(
                 f'{self.folder} has no evaluation: the config needs a '
                 'val_evaluator and a val_interval within its length'
             )
         other = ('time', 'data_time', 'step', 'memory')
-        last = evaluations[-1]
+        # A run that is resumed at its end is evaluated once more.
+        end = max(line['step'] for line in evaluations)
+        last = next(line for line in evaluations if line['step'] == end)
         metrics = {k: v for k, v in last.items() if k not in other}
         training = [line for line in lines if 'loss' in line]
         if not metrics:  # mmdet leaves them out
@@ -161,7 +163,7 @@ class Run:
             peak_memory=max(
                 (line.get('peak_memory', 0) for line in training), default=0
             ),
-            threads=load(self._threads) if self._threads.is_file() else None,
+            threads=read(self._threads) if self._threads.exists() else None,
             **self.size,
             facts=self.facts,
         )
@@ -188,42 +190,6 @@ class Run:
         return lines
 
 
-def find_results(folder: Path, facts: dict) -> list[dict]:
-    """Read the results of all runs of a folder, by member and seed.
-
-    Args:
-        folder (Path): Of all runs.
-        facts (dict): What they have to have in common.
-
-    Raises:
-        UserError: A result is damaged, or of other facts.
-    """
-    results = []
-    for path in sorted(folder.glob('*/seed-*/result.json')):
-        try:
-            result = load(path)
-            results.append(result)
-            check_facts(path, result['facts'], facts)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f'{path} is damaged; remove it, and the run is read or '
-                'trained again'
-            ) from error
-    return sorted(results, key=lambda row: (row['member'], row['seed']))
-
-
-def check_facts(path: Path, there: dict, facts: dict) -> None:
-    """Raise unless a run and this comparison have the same facts."""
-    if 'device' in facts:  # which older runs do not tell
-        there = dict(device=facts['device']) | there
-    if there != facts:
-        raise UserError(
-            f'{path.parent} is a run with other versions, data or device '
-            f'({_first_difference(there, facts)}); choose another --out, or '
-            'remove that folder'
-        )
-
-
 def _length(cfg: Config) -> str:
     train_cfg = cfg.get('train_cfg') or {}
     for key in ('max_iters', 'max_epochs'):
@@ -231,20 +197,6 @@ def _length(cfg: Config) -> str:
             unit = 'iterations' if key == 'max_iters' else 'epochs'
             return f'{train_cfg[key]} {unit}'
     return 'of unknown length'
-
-
-def _slug(label: str) -> str:
-    return ''.join(c if c.isalnum() or c in '.=-_' else '_' for c in label)
-
-
-def _first_difference(old: Any, new: Any, key: str = '') -> str:
-    """Say where two dicts first differ: 'train_cfg.max_iters: 3, now 4'."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in {**old, **new}:
-            if old.get(name) != new.get(name):
-                path = f'{key}.{name}' if key else name
-                return _first_difference(old.get(name), new.get(name), path)
-    return f'{key}: {old}, now {new}'
 
 
 def train_runs(

@@ -6,7 +6,8 @@ from mmengine.config import Config
 
 from mmea.compare import runs
 from mmea.compare.accuracy import accuracy_tables
-from mmea.compare.runs import Run, find_results, train_runs
+from mmea.compare.run_files import check_configs, find_results
+from mmea.compare.runs import Run, train_runs
 from mmea.errors import UserError
 
 
@@ -174,6 +175,62 @@ def test_a_folder_belongs_to_one_config(tmp_path):
     # What has not ended yet neither.
     with pytest.raises(UserError, match=r'versions.torch: 2.0, now 2.1\)'):
         make_run(tmp_path, facts=dict(FACTS, versions=dict(torch='2.1')))
+
+
+def test_members_are_trained_alike(tmp_path):
+    make_run(tmp_path)
+    cfg = Config(dict(model=dict(type='Other'), train_cfg=dict(max_iters=3)))
+    check_configs(tmp_path, cfg)
+    cfg.train_cfg.max_iters = 4
+    with pytest.raises(UserError, match=r'train_cfg.max_iters: 3, now 4\)'):
+        check_configs(tmp_path, cfg)
+
+
+RESULT = dict(
+    member='a:b=1',
+    seed=3,
+    metrics=dict(mIoU=5.0),
+    peak_memory=1.0,
+    facts=FACTS,
+)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(seed=4),
+        dict(seed='3'),
+        dict(member='Foo'),
+        dict(metrics={}),
+        dict(metrics=None),
+        dict(metrics=dict(mIoU='5')),
+        dict(metrics=dict(mIoU=None)),
+        dict(peak_memory=[1]),
+        dict(facts=None),
+    ],
+)
+def test_a_result_that_cannot_be(tmp_path, change):
+    run = make_run(tmp_path)
+    path = run.folder / 'result.json'
+    path.write_text(json.dumps(RESULT))
+    assert find_results(tmp_path, FACTS) == [RESULT]
+    path.write_text(json.dumps(RESULT | change))
+    with pytest.raises(UserError, match='result.json is damaged; remove it'):
+        find_results(tmp_path, FACTS)
+
+
+@pytest.mark.parametrize('text', ['', '[]', 'null', '{"a"'])
+def test_damaged_files_of_a_run(tmp_path, text):
+    run = make_run(tmp_path)
+    (run.folder / 'facts.json').write_text(text)
+    with pytest.raises(UserError, match='facts.json is damaged'):
+        make_run(tmp_path)
+    (run.folder / 'threads.json').write_text(text)
+    with pytest.raises(UserError, match='threads.json is damaged'):
+        run.start(threads=1)
+    (run.folder.parent / 'config.py').write_text('a = (')
+    with pytest.raises(UserError, match='cannot read .*config.py, remove'):
+        make_run(tmp_path)
 
 
 def test_runs_of_two_devices_are_not_mixed(tmp_path):

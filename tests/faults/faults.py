@@ -1257,7 +1257,7 @@ FAULTS = [
     ),
     Fault(
         'runs-of-two-devices-are-mixed',
-        'mmea.compare.runs.check_facts',
+        'mmea.compare.run_files.check_facts',
         "dict(device=facts['device']) | there",
         "there | dict(device=facts['device'])",
         'tests/compare/test_runs.py',
@@ -1307,8 +1307,8 @@ FAULTS = [
     Fault(
         'first-evaluation-reported',
         'mmea.compare.runs.Run.result',
-        'evaluations[-1]',
-        'evaluations[0]',
+        "max(line['step'] for line in evaluations)",
+        "min(line['step'] for line in evaluations)",
         'tests/compare/test_runs.py',
     ),
     Fault(
@@ -1519,9 +1519,37 @@ FAULTS = [
     Fault(
         'results-predicted-on',
         'mmea.inference.inputs.find_inputs',
-        'and not (leave_out and _is_in(file, leave_out))',
+        'if not (leave_out and _is_in(file, leave_out))',
         '',
         'tests/inference/test_inputs.py',
+    ),
+    Fault(
+        'result-written-over',
+        'mmea.inference.inputs.find_inputs',
+        "for kind in ('labels', 'overlays')",
+        'for kind in ()',
+        'tests/inference/test_inputs.py',
+    ),
+    Fault(
+        'ended-run-not-validated',
+        'mmea.engine.hooks.last_validation_hook.LastValidationHook.after_train',
+        'not self._trained and',
+        'False and',
+        'tests/engine/hooks/test_last_validation_hook.py',
+    ),
+    Fault(
+        'members-trained-otherwise',
+        'mmea.compare.run_files.check_configs',
+        "but='model'",
+        "but='train_cfg'",
+        'tests/compare/test_runs.py',
+    ),
+    Fault(
+        'half-a-download-kept',
+        'mmea.engine.zoo._download',
+        'file.tell() != length',
+        'False',
+        'tests/engine/test_zoo.py',
     ),
     Fault(
         'card-of-another-run',

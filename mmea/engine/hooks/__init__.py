@@ -3,6 +3,7 @@ from .cls_picture_hook import ClsPictureHook
 from .det_picture_hook import DetPictureHook
 from .finite_loss_hook import FiniteLossHook
 from .first_validation_hook import FirstValidationHook
+from .last_validation_hook import LastValidationHook
 from .paired_run_hook import PairedRunHook
 from .plain_meta_hook import PlainMetaHook
 from .seg_label_check_hook import SegLabelCheckHook
@@ -14,6 +15,7 @@ __all__ = [
     'DetPictureHook',
     'FiniteLossHook',
     'FirstValidationHook',
+    'LastValidationHook',
     'PairedRunHook',
     'PlainMetaHook',
     'SegLabelCheckHook',

@@ -22,7 +22,7 @@ class Line(BaseModel):
         return dict(loss=y.square().mean()) if mode == 'loss' else list(y)
 
 
-def train(folder, by_epoch, iters, **more):
+def train(folder, by_epoch, iters, hook=None, **more):
     loader = dict(
         dataset=[torch.ones(1)] * 2,
         sampler=dict(type='DefaultSampler', shuffle=False),
@@ -43,7 +43,7 @@ def train(folder, by_epoch, iters, **more):
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', by_epoch=by_epoch)
         ),
-        custom_hooks=[FirstValidationHook()],
+        custom_hooks=[hook or FirstValidationHook()],
         experiment_name=f'{folder.name}{by_epoch}{iters}',
         log_level='ERROR',
         **more,
