@@ -226,11 +226,9 @@ def load_model(
             if path.exists() or path.suffix:
                 raise
             raise UserError(f'{error}; {explain_zoo()}') from error
-    if not isinstance(cfg.get('model'), dict):
-        raise UserError(f'{cfg.filename} has no model: name a config of a net')
     check_packages(cfg)
     check_test_mode(cfg)
-    if 'generator' not in cfg.model:  # a GAN takes no images
+    if 'generator' not in cfg.get('model', ()):  # a GAN takes no images
         _test_set(cfg)  # or the checkpoint would be read in vain
     if checkpoint is None:
         checkpoint = pick_weights(cfg)
