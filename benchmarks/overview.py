@@ -22,7 +22,7 @@ PICTURES = ROOT / 'docs/images'
 PAIRED = {
     'CCP, mIoU': ('ccp', 'mIoU', 1),
     'CamVid, mIoU,\nFPN of smp': ('peers', 'mIoU', 1),
-    'CamVid, mIoU,\nsmall start': ('small-start/camvid', 'mIoU', 1),
+    'CamVid, mIoU,\na drive left out': ('camvid-without-0006r0', 'mIoU', 1),
     'NWPU boxes, AP,\non P3 to P6': ('nwpu-p3-p6', 'coco/bbox_mAP', 100),
     'NWPU boxes, AP,\non C4': ('nwpu-c4', 'coco/bbox_mAP', 100),
 }
