@@ -157,9 +157,17 @@ def test_a_run_that_fails(project, run):
         (['--members', 'Foo'], "no member 'Foo'"),
         (['--sizes', '0'], '--sizes must be positive, got 0'),
         (['tiny.py', '--members', 'NonLocal2d:foo=1'], 'foo is no argument'),
+        (['tiny.py', '--seeds', '-1'], '--seeds must be >= 0, got -1'),
+        (['--limit', 'nan'], '--limit must be positive, got nan'),
         (['tiny.py', '--seeds', '0', '1', '0'], '--seeds has 0 twice'),
         (['--members', 'none', 'none'], '--members has none twice'),
         (['gone.py'], 'no config file gone.py'),
+        (['--demo'], '--demo needs a config to train'),
+        (['--seeds', '1'], '--seeds needs a config'),
+        (
+            ['--members', 'control', 'ExternalAttention2d:over_tokens=False'],
+            "'control' and 'ExternalAttention2d:over_tokens=False' are one",
+        ),
         (['--out', 'tiny.py'], 'cannot make the folder --out tiny.py'),
         (['tiny.py', '--cfg-options', 'val_dataloader=None'], 'nothing to'),
         (
@@ -173,3 +181,10 @@ def test_bad_input(arguments, message, project, run):
     with pytest.raises(SystemExit, match=message):
         run(main, '--out', 'out', *arguments)
     assert not Path('out/runs').exists() or not list(Path('out').rglob('log*'))
+
+
+def test_a_readme_is_not_lost(project, run):
+    Path('README.md').write_text('# My project\n')
+    with pytest.raises(SystemExit, match='README.md is no report'):
+        run(main, '--members', 'none', '--out', '.')
+    assert Path('README.md').read_text() == '# My project\n'

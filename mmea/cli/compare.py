@@ -77,6 +77,11 @@ def main(argv: list[str] | None = None) -> None:
         for value in values if isinstance(values, list) else [values]:
             if not value >= least:  # nor NaN
                 raise UserError(f'--{name} must be {words}, got {value}')
+    if not args.config:
+        for name in ('seeds', 'against', 'jobs', 'demo', 'cfg_options'):
+            if getattr(args, name) != parser.get_default(name):
+                option = name.replace('_', '-')
+                raise UserError(f'--{option} needs a config to train')
     for name in ('members', 'seeds'):
         values = getattr(args, name) or []
         for value in values:

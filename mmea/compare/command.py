@@ -26,7 +26,7 @@ from mmea.compare.members import (
     all_members,
     config_with,
     host_of,
-    parse_member,
+    parse_members,
 )
 from mmea.compare.run_files import check_configs, find_results
 from mmea.compare.runs import Run, train_runs
@@ -73,9 +73,10 @@ def compare(args: Namespace) -> None:
         )
     if not args.members:
         args.members = ([NONE] if args.config else []) + all_members()
-    members = {text: parse_member(text) for text in args.members}
-    text = ['# Comparison of attention layers', '']
+    members = parse_members(args.members)
+    text = [report.TITLE, '']
     make_folder(args.out, '--out')
+    report.check_free(args.out / 'README.md')
     with lock_folder(args.out, 'comparison'):
         # First, as it finds what is wrong with the config.
         runs = _make_runs(args, members) if args.config else []

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -18,6 +19,7 @@ __all__ = [
     'config_with',
     'host_of',
     'parse_member',
+    'parse_members',
 ]
 
 #: The host without attention.
@@ -84,6 +86,22 @@ def parse_member(text: str) -> dict | None:
             f'{", ".join(all_members())}'
         )
     return member
+
+
+def parse_members(texts: Iterable[str]) -> dict[str, dict | None]:
+    """Read several members by :func:`parse_member`.
+
+    Raises:
+        UserError: One is wrong, or two are the same.
+    """
+    members: dict[str, dict | None] = {}
+    for text in texts:
+        member = parse_member(text)
+        for other, there in members.items():
+            if there == member:
+                raise UserError(f'the members {other!r} and {text!r} are one')
+        members[text] = member
+    return members
 
 
 def config_with(cfg: Config, member: dict | None) -> Config:

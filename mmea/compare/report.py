@@ -15,11 +15,14 @@ from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from mmea.errors import UserError  # noqa: E402
 from mmea.files import whole  # noqa: E402
 from mmea.profiling import MODES  # noqa: E402
 
 __all__ = [
+    'TITLE',
     'amount',
+    'check_free',
     'cost_tables',
     'markdown',
     'milliseconds',
@@ -28,6 +31,26 @@ __all__ = [
     'times_faster',
     'write_csv',
 ]
+
+
+#: What every report begins with.
+TITLE = '# Comparison of attention layers'
+
+
+def check_free(path: Path) -> None:
+    """Raise if a file is there that is no report of a comparison.
+
+    Args:
+        path (Path): Where a report is to be written.
+
+    Raises:
+        UserError: It would be lost.
+    """
+    if path.exists() and not path.read_bytes().startswith(TITLE.encode()):
+        raise UserError(
+            f'{path} is no report of a comparison and would be written over; '
+            'choose another --out'
+        )
 
 
 def markdown(header: list[str], lines: list[list[str]]) -> list[str]:
