@@ -70,12 +70,21 @@ def _take_more_images(cfg: Config) -> None:
     cfg.train_cfg.val_interval = 1
 
 
+def _train_longer(cfg: Config) -> None:
+    """As many iterations as with ten times the images."""
+    epochs = 10 * cfg.train_cfg.max_epochs
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=10)
+    cosine = cfg.param_scheduler[-1]
+    cosine.update(end=epochs, T_max=epochs - cosine.begin)
+
+
 CASES = {
     'published': lambda cfg: None,
     'published augmentation': _augment,
     'layer scale, 0.1': lambda cfg: _scale_layers(cfg, 0.1),
     'layer scale, 1': lambda cfg: _scale_layers(cfg, 1.0),
     'ten times the images': _take_more_images,
+    'ten times the epochs': _train_longer,
 }
 
 

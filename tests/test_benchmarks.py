@@ -198,6 +198,7 @@ def test_eamlp_with_layer_scale():
 
 
 def test_a_case_of_eamlp(tmp_path, monkeypatch):
+    pytest.importorskip('mmpretrain')
     eamlp = pytest.importorskip('benchmarks.eamlp')
 
     def shorten(cfg):

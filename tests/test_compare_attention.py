@@ -131,7 +131,7 @@ def test_a_run_that_was_broken_off_in_its_last_validation(
     run(main, *command, '--cfg-options', *options)
     result = next(Path('out').glob('runs/*/*/result.json'))
     whole = json.loads(result.read_text())['metrics']
-    log = next(Path('out').glob('runs/*/*/work/*/vis_data/scalars.json'))
+    log = next(Path('out').glob('runs/*/*/*/*/vis_data/scalars.json'))
     lines = log.read_text().splitlines()
     assert 'mIoU' in lines[-1]
     for kept in (lines[:-1], [x for x in lines if 'mIoU' not in x]):
