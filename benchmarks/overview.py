@@ -21,8 +21,13 @@ PICTURES = ROOT / 'docs/images'
 # Of the paired runs: a folder, its metric and how many points its unit has.
 PAIRED = {
     'CCP, mIoU': ('ccp', 'mIoU', 1),
+    'CamVid, mIoU,\nlight net': ('camvid-h200', 'mIoU', 1),
     'CamVid, mIoU,\nFPN of smp': ('peers', 'mIoU', 1),
-    'CamVid, mIoU,\na drive left out': ('camvid-without-0006r0', 'mIoU', 1),
+    'CamVid, mIoU,\na drive left out': (
+        'camvid-without-0006r0-h200',
+        'mIoU',
+        1,
+    ),
     'NWPU boxes, AP,\non P3 to P6': ('nwpu-p3-p6', 'coco/bbox_mAP', 100),
     'NWPU boxes, AP,\non C4': ('nwpu-c4', 'coco/bbox_mAP', 100),
 }

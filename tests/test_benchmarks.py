@@ -26,7 +26,9 @@ from benchmarks import (
     overview,
     run,
     scaling,
+    side_by_side,
 )
+from mmea.compare.run_files import read
 from mmea.gan import TrainedHereExtractor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -288,17 +290,24 @@ def test_costs_in_the_readme_are_those_of_the_table():
 
 def test_accuracies_in_the_readme_are_those_of_the_tables():
     text = (ROOT / 'README.md').read_text('utf-8')
+    folders = 'camvid-h200', 'camvid-without-0006r0-h200', 'ccp'
     for member, row in {
         'none': '| no attention |',
         'ExternalAttention2d': '| **`ExternalAttention2d`** |',
         'control': '| its control: each pixel by itself |',
+        'EfficientAttention2d': '| `EfficientAttention2d` |',
+        'NonLocal2d:sub_sample=True': '| `NonLocal2d` |',
+        'SelfAttention2d': '| `SelfAttention2d` |',
     }.items():
         line = next(x for x in text.splitlines() if x.startswith(row))
         cells = [cell.strip() for cell in line.split('|')]
-        for folder, cell in zip(('peers', 'ccp'), cells[5:7]):
-            seeds = overview.read_metric(folder, 'mIoU', 1)[member].values()
-            mean, spread = statistics.mean(seeds), statistics.stdev(seeds)
-            assert cell == f'{mean:.2f} ± {spread:.2f}'
+        for folder, cell in zip(folders, cells[5:8]):
+            found = overview.read_metric(folder, 'mIoU', 1)
+            seeds = list(found.get(member, {}).values())
+            assert len(seeds) >= 3 or not cell
+            if seeds:
+                mean, spread = statistics.mean(seeds), statistics.stdev(seeds)
+                assert cell == f'{mean:.2f} ± {spread:.2f}'
 
 
 def test_pictures_of_the_readme(tmp_path, monkeypatch):
@@ -315,6 +324,59 @@ def test_pictures_of_the_readme(tmp_path, monkeypatch):
     gains = [ours[seed] - none[seed] for seed in ours]
     assert list(seeds.get_xdata()) == pytest.approx(gains)
     assert mean.get_xdata()[0] == pytest.approx(statistics.mean(gains))
+
+
+def test_side_by_side(capsys):
+    """Members of several comparisons, paired seed by seed."""
+    runs = f'{overview.RESULTS}/ccp/runs'
+    other = f'{overview.RESULTS}/ccp-places/stride-8/runs'
+    members = [
+        f'no attention={runs}/none',
+        f'merged={runs}/ExternalAttention2d',
+        f'stride 8={other}/ExternalAttention2d',
+    ]
+    side_by_side.main(members)
+    found = capsys.readouterr().out
+    none, merged, stride_8 = (
+        {
+            path.parent.name: read(path)['metrics']['mIoU']
+            for path in Path(member.split('=')[1]).glob('seed-*/result.json')
+        }
+        for member in members
+    )
+    assert len(none) == len(merged) == 5 and len(stride_8) == 3
+    for name, own in ('merged', merged), ('stride 8', stride_8):
+        gain = statistics.mean(own[seed] - none[seed] for seed in own)
+        shown = re.escape(f'{gain:+.2f} [')
+        assert re.search(rf'^\| {name} +\| {shown}', found, re.M)
+        assert f'({len(own)} runs)' in found
+
+
+@pytest.mark.parametrize(
+    ('members', 'message'),
+    [
+        (['a=nowhere'], 'nowhere: no seed-N/result.json'),
+        ([f'a={overview.RESULTS}/ccp/runs'], 'ccp/runs: no seed-N'),
+        (['none'], 'none: give NAME=FOLDER'),
+        (
+            ['a=ccp/runs/none', 'b=camvid/runs/none'],
+            'a run with other versions, data or device',
+        ),
+        (
+            ['a=ccp/runs/none', 'a=camvid-h200/runs/none'],
+            "'a' names two members",
+        ),
+        (['a=ccp/runs/none', '--metric', 'AP'], '--metric AP: the runs have'),
+    ],
+)
+def test_side_by_side_says_what_does_not_fit(
+    members, message, monkeypatch, capsys
+):
+    monkeypatch.chdir(overview.RESULTS)
+    with pytest.raises(SystemExit) as caught:
+        side_by_side.main(members)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -93,7 +93,8 @@ def attentions(node):
     if isinstance(node, dict):
         for key, value in node.items():
             if key == 'attention':
-                yield value
+                # None is a head whose neck has it.
+                yield from [] if value is None else [value]
             else:
                 yield from attentions(value)
     elif isinstance(node, (list, tuple)):

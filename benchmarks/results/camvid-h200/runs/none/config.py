@@ -1,0 +1,696 @@
+crop_size = (
+    240,
+    320,
+)
+custom_hooks = [
+    dict(type='mmea.SegLabelCheckHook'),
+    dict(
+        host=dict(
+            backbone=dict(
+                init_cfg=dict(
+                    checkpoint=
+                    'https://download.pytorch.org/models/mobilenet_v2-b0353104.pth',
+                    type='mmea.Pretrained'),
+                norm_cfg=dict(requires_grad=True, type='BN'),
+                out_indices=(
+                    1,
+                    2,
+                    4,
+                    6,
+                ),
+                type='MobileNetV2'),
+            data_preprocessor=dict(
+                bgr_to_rgb=True,
+                mean=[
+                    123.675,
+                    116.28,
+                    103.53,
+                ],
+                pad_val=0,
+                seg_pad_val=11,
+                size=(
+                    240,
+                    320,
+                ),
+                std=[
+                    58.395,
+                    57.12,
+                    57.375,
+                ],
+                type='mmea.SegDataPreProcessor'),
+            decode_head=dict(
+                align_corners=False,
+                attention=None,
+                channels=64,
+                dropout_ratio=0.1,
+                feature_strides=[
+                    4,
+                    8,
+                    16,
+                    32,
+                ],
+                ignore_index=11,
+                in_channels=[
+                    128,
+                    128,
+                    128,
+                    128,
+                ],
+                in_index=[
+                    0,
+                    1,
+                    2,
+                    3,
+                ],
+                init_cfg=dict(
+                    distribution='uniform',
+                    override=dict(name='conv_seg'),
+                    type='Xavier'),
+                loss_decode=dict(
+                    loss_weight=1.0,
+                    type='CrossEntropyLoss',
+                    use_sigmoid=False),
+                norm_cfg=dict(requires_grad=True, type='BN'),
+                num_classes=11,
+                type='mmea.EAFPNHead'),
+            neck=dict(
+                in_channels=[
+                    24,
+                    32,
+                    96,
+                    320,
+                ],
+                num_outs=4,
+                out_channels=128,
+                type='FPN'),
+            test_cfg=dict(mode='whole'),
+            train_cfg=dict(),
+            type='EncoderDecoder'),
+        type='mmea.PairedRunHook'),
+]
+data_root = 'data/camvid'
+dataset = dict(
+    data_root='data/camvid',
+    ignore_index=11,
+    img_suffix='.jpg',
+    metainfo=dict(
+        classes=(
+            'sky',
+            'building',
+            'pole',
+            'road',
+            'pavement',
+            'tree',
+            'sign symbol',
+            'fence',
+            'car',
+            'pedestrian',
+            'bicyclist',
+        ),
+        palette=[
+            [
+                128,
+                128,
+                128,
+            ],
+            [
+                128,
+                0,
+                0,
+            ],
+            [
+                192,
+                192,
+                128,
+            ],
+            [
+                128,
+                64,
+                128,
+            ],
+            [
+                60,
+                40,
+                222,
+            ],
+            [
+                128,
+                128,
+                0,
+            ],
+            [
+                192,
+                128,
+                128,
+            ],
+            [
+                64,
+                64,
+                128,
+            ],
+            [
+                64,
+                0,
+                128,
+            ],
+            [
+                64,
+                64,
+                0,
+            ],
+            [
+                0,
+                128,
+                192,
+            ],
+        ]),
+    seg_map_suffix='.png',
+    type='BaseSegDataset')
+dataset_type = 'BaseSegDataset'
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=400, type='CheckpointHook'),
+    logger=dict(interval=50, log_metric_by_epoch=False, type='LoggerHook'),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    timer=dict(type='IterTimerHook'),
+    visualization=dict(type='SegVisualizationHook'))
+default_scope = 'mmseg'
+demo_model = '_base_/demo/fpn_mobilenet-v2.py'
+env_cfg = dict(
+    cudnn_benchmark=False,
+    dist_cfg=dict(backend='nccl'),
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+interval = 325
+load_from = None
+log_level = 'INFO'
+log_processor = dict(by_epoch=False)
+max_iters = 800
+metainfo = dict(
+    classes=(
+        'sky',
+        'building',
+        'pole',
+        'road',
+        'pavement',
+        'tree',
+        'sign symbol',
+        'fence',
+        'car',
+        'pedestrian',
+        'bicyclist',
+    ),
+    palette=[
+        [
+            128,
+            128,
+            128,
+        ],
+        [
+            128,
+            0,
+            0,
+        ],
+        [
+            192,
+            192,
+            128,
+        ],
+        [
+            128,
+            64,
+            128,
+        ],
+        [
+            60,
+            40,
+            222,
+        ],
+        [
+            128,
+            128,
+            0,
+        ],
+        [
+            192,
+            128,
+            128,
+        ],
+        [
+            64,
+            64,
+            128,
+        ],
+        [
+            64,
+            0,
+            128,
+        ],
+        [
+            64,
+            64,
+            0,
+        ],
+        [
+            0,
+            128,
+            192,
+        ],
+    ])
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            checkpoint=
+            'https://download.pytorch.org/models/mobilenet_v2-b0353104.pth',
+            type='mmea.Pretrained'),
+        norm_cfg=dict(requires_grad=True, type='BN'),
+        out_indices=(
+            1,
+            2,
+            4,
+            6,
+        ),
+        type='MobileNetV2'),
+    data_preprocessor=dict(
+        bgr_to_rgb=True,
+        mean=[
+            123.675,
+            116.28,
+            103.53,
+        ],
+        pad_val=0,
+        seg_pad_val=11,
+        size=(
+            240,
+            320,
+        ),
+        std=[
+            58.395,
+            57.12,
+            57.375,
+        ],
+        type='mmea.SegDataPreProcessor'),
+    decode_head=dict(
+        align_corners=False,
+        attention=None,
+        channels=64,
+        dropout_ratio=0.1,
+        feature_strides=[
+            4,
+            8,
+            16,
+            32,
+        ],
+        ignore_index=11,
+        in_channels=[
+            128,
+            128,
+            128,
+            128,
+        ],
+        in_index=[
+            0,
+            1,
+            2,
+            3,
+        ],
+        init_cfg=dict(
+            distribution='uniform',
+            override=dict(name='conv_seg'),
+            type='Xavier'),
+        loss_decode=dict(
+            loss_weight=1.0, type='CrossEntropyLoss', use_sigmoid=False),
+        norm_cfg=dict(requires_grad=True, type='BN'),
+        num_classes=11,
+        type='mmea.EAFPNHead'),
+    neck=dict(
+        in_channels=[
+            24,
+            32,
+            96,
+            320,
+        ],
+        num_outs=4,
+        out_channels=128,
+        type='FPN'),
+    test_cfg=dict(mode='whole'),
+    train_cfg=dict(),
+    type='EncoderDecoder')
+norm_cfg = dict(requires_grad=True, type='BN')
+optim_wrapper = dict(
+    clip_grad=None,
+    optimizer=dict(lr=0.001, type='AdamW', weight_decay=0.01),
+    type='OptimWrapper')
+param_scheduler = [
+    dict(begin=0, by_epoch=False, end=50, start_factor=0.01, type='LinearLR'),
+    dict(
+        begin=50,
+        by_epoch=False,
+        end=800,
+        eta_min=0.0,
+        power=0.9,
+        type='PolyLR'),
+]
+resume = False
+test_cfg = dict(type='TestLoop')
+test_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file='val.txt',
+        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
+        data_root='data/camvid',
+        ignore_index=11,
+        img_suffix='.jpg',
+        metainfo=dict(
+            classes=(
+                'sky',
+                'building',
+                'pole',
+                'road',
+                'pavement',
+                'tree',
+                'sign symbol',
+                'fence',
+                'car',
+                'pedestrian',
+                'bicyclist',
+            ),
+            palette=[
+                [
+                    128,
+                    128,
+                    128,
+                ],
+                [
+                    128,
+                    0,
+                    0,
+                ],
+                [
+                    192,
+                    192,
+                    128,
+                ],
+                [
+                    128,
+                    64,
+                    128,
+                ],
+                [
+                    60,
+                    40,
+                    222,
+                ],
+                [
+                    128,
+                    128,
+                    0,
+                ],
+                [
+                    192,
+                    128,
+                    128,
+                ],
+                [
+                    64,
+                    64,
+                    128,
+                ],
+                [
+                    64,
+                    0,
+                    128,
+                ],
+                [
+                    64,
+                    64,
+                    0,
+                ],
+                [
+                    0,
+                    128,
+                    192,
+                ],
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ],
+        seg_map_suffix='.png',
+        type='BaseSegDataset'),
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(shuffle=False, type='DefaultSampler'))
+test_evaluator = dict(
+    ignore_index=11, iou_metrics=[
+        'mIoU',
+    ], type='IoUMetric')
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+train_cfg = dict(max_iters=800, type='IterBasedTrainLoop', val_interval=800)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        ann_file='train.txt',
+        data_prefix=dict(
+            img_path='img_dir/train', seg_map_path='ann_dir/train'),
+        data_root='data/camvid',
+        ignore_index=11,
+        img_suffix='.jpg',
+        metainfo=dict(
+            classes=(
+                'sky',
+                'building',
+                'pole',
+                'road',
+                'pavement',
+                'tree',
+                'sign symbol',
+                'fence',
+                'car',
+                'pedestrian',
+                'bicyclist',
+            ),
+            palette=[
+                [
+                    128,
+                    128,
+                    128,
+                ],
+                [
+                    128,
+                    0,
+                    0,
+                ],
+                [
+                    192,
+                    192,
+                    128,
+                ],
+                [
+                    128,
+                    64,
+                    128,
+                ],
+                [
+                    60,
+                    40,
+                    222,
+                ],
+                [
+                    128,
+                    128,
+                    0,
+                ],
+                [
+                    192,
+                    128,
+                    128,
+                ],
+                [
+                    64,
+                    64,
+                    128,
+                ],
+                [
+                    64,
+                    0,
+                    128,
+                ],
+                [
+                    64,
+                    64,
+                    0,
+                ],
+                [
+                    0,
+                    128,
+                    192,
+                ],
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            dict(
+                keep_ratio=True,
+                ratio_range=(
+                    0.75,
+                    1.5,
+                ),
+                scale=(
+                    480,
+                    360,
+                ),
+                type='RandomResize'),
+            dict(
+                cat_max_ratio=0.75,
+                crop_size=(
+                    240,
+                    320,
+                ),
+                ignore_index=11,
+                type='RandomCrop'),
+            dict(prob=0.5, type='RandomFlip'),
+            dict(type='PhotoMetricDistortion'),
+            dict(type='PackSegInputs'),
+        ],
+        seg_map_suffix='.png',
+        type='BaseSegDataset'),
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(shuffle=True, type='InfiniteSampler'))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(
+        keep_ratio=True,
+        ratio_range=(
+            0.75,
+            1.5,
+        ),
+        scale=(
+            480,
+            360,
+        ),
+        type='RandomResize'),
+    dict(
+        cat_max_ratio=0.75,
+        crop_size=(
+            240,
+            320,
+        ),
+        ignore_index=11,
+        type='RandomCrop'),
+    dict(prob=0.5, type='RandomFlip'),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+tta_model = dict(type='SegTTAModel')
+val_cfg = dict(type='ValLoop')
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file='val.txt',
+        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
+        data_root='data/camvid',
+        ignore_index=11,
+        img_suffix='.jpg',
+        metainfo=dict(
+            classes=(
+                'sky',
+                'building',
+                'pole',
+                'road',
+                'pavement',
+                'tree',
+                'sign symbol',
+                'fence',
+                'car',
+                'pedestrian',
+                'bicyclist',
+            ),
+            palette=[
+                [
+                    128,
+                    128,
+                    128,
+                ],
+                [
+                    128,
+                    0,
+                    0,
+                ],
+                [
+                    192,
+                    192,
+                    128,
+                ],
+                [
+                    128,
+                    64,
+                    128,
+                ],
+                [
+                    60,
+                    40,
+                    222,
+                ],
+                [
+                    128,
+                    128,
+                    0,
+                ],
+                [
+                    192,
+                    128,
+                    128,
+                ],
+                [
+                    64,
+                    64,
+                    128,
+                ],
+                [
+                    64,
+                    0,
+                    128,
+                ],
+                [
+                    64,
+                    64,
+                    0,
+                ],
+                [
+                    0,
+                    128,
+                    192,
+                ],
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ],
+        seg_map_suffix='.png',
+        type='BaseSegDataset'),
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(shuffle=False, type='DefaultSampler'))
+val_evaluator = dict(
+    ignore_index=11, iou_metrics=[
+        'mIoU',
+    ], type='mmea.ClassIoUMetric')
+vis_backends = [
+    dict(type='LocalVisBackend'),
+]
+visualizer = dict(
+    name='visualizer',
+    type='SegLocalVisualizer',
+    vis_backends=[
+        dict(type='LocalVisBackend'),
+    ])
+void = 11
+warmup = 50
