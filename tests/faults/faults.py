@@ -1263,10 +1263,10 @@ FAULTS = [
         'tests/compare/test_runs.py',
     ),
     Fault(
-        'statistics-of-another-rounding',
+        'statistics-rounded-to-one-half',
         'mmea.ops.external_attention_kernels.launch_training.go_back',
-        'same = rounded.to(torch.float32) * peak[:, None]',
-        'same = scaled',
+        'rest = (whole - coupling).to(dtype)',
+        'rest = torch.zeros_like(coupling)',
         'tests/ops/external_attention_kernels/test_training.py',
     ),
     Fault(

@@ -181,27 +181,28 @@ def go_back(
     words = saved.bits.shape[2]
     new = saved.logits.new_empty
     value = value.to(torch.float32)  # (S, C)
-    scale, centre, back, coupling = None, None, None, None
-    scaled = value
+    scale, centre, scaled = None, None, value
+    back, coupling, rest, top = None, None, None, None
     if weight is not None:
         scale = _scale(weight, saved.var, norm_eps)
         centre, scaled = saved.centre, value * scale
 
     # E = D^T dY, and the sums over tokens of dY and of (P - centre) dY^T.
     peak = scaled.abs().amax(1).clamp(min=1e-30)
-    rounded = (scaled / peak[:, None]).to(dtype)
     dattn = torch.empty_like(saved.logits)
     grad_attention[(tiles, batch)](
-        grad, bits, mask, rounded, peak, dattn,
+        grad, bits, mask, scaled / peak[:, None], peak, dattn,
         tokens, slots, words, *x.stride(), **constants,
     )  # fmt: skip
     blocks = triton.cdiv(channels, constants['BC'])
     rows = min(tiles, max(1, _PROGRAMS // (batch * blocks)))
     sums = new(batch, rows, channels)
     products = new(batch, rows, padded, channels)
+    # P is there in two halves: a third tile would not fit besides.
+    two_tiles = dict(constants, num_stages=2)
     grad_value[(blocks, rows, batch)](
         grad, bits, mask, saved.logits, saved.lse, centre, sums, products,
-        tokens, slots, words, tiles, rows, eps, *x.stride(), **constants,
+        tokens, slots, words, tiles, rows, eps, *x.stride(), **two_tiles,
     )  # fmt: skip
     dbias = sums.sum((0, 1))
     dvalue = products.sum((0, 1))[:slots]  # (S, C)
@@ -212,20 +213,22 @@ def go_back(
         rstd = torch.rsqrt(saved.var + norm_eps)
         dweight = (value * dvalue).sum(0) * rstd
         total = saved.count.clamp(min=1)
-        # What these take from E is nearly all of it where tokens are few: of
-        # the same D, its rounding cancels as well.
-        same = rounded.to(torch.float32) * peak[:, None]
-        back = same @ (dbias / total)
+        back = scaled @ (dbias / total)
         through = value * (dweight * rstd / total)
-        coupling = same @ through.t()
+        coupling = scaled @ through.t()
+        if dtype.itemsize == 2:
+            top = coupling.abs().amax(1).clamp(min=1e-30)
+            whole = coupling / top[:, None]
+            coupling = whole.to(dtype)
+            rest = (whole - coupling).to(dtype)
         dvalue = scale * (dvalue - saved.gram @ through)
 
     # Double normalisation, in place, and what the logits are made of.
     walked, programs, slot_constants = _walk(sizes)
     over = new(batch, programs, slots)
     grad_softmax[(programs, batch)](
-        mask, saved.logits, saved.lse, centre, back, coupling, dattn, over,
-        tokens, slots, walked, programs, eps, **slot_constants,
+        mask, saved.logits, saved.lse, centre, back, coupling, rest, top,
+        dattn, over, tokens, slots, walked, programs, eps, **slot_constants,
     )  # fmt: skip
     dx = torch.empty_like(x)
     grad_tokens[(tiles, batch)](

@@ -32,6 +32,19 @@ __all__ = [
 
 
 @triton.jit
+def dot_fine(a, b, DTYPE: tl.constexpr, PREC: tl.constexpr):
+    """Multiply a tile in float32 by one in DTYPE. In half precision the first
+    is the sum of two halves: where a norm sees few tokens it takes away nearly
+    all of the product, and the rounding of one half would be left."""
+    high = a.to(DTYPE)
+    product = tl.dot(high, b, input_precision=PREC)
+    if DTYPE != tl.float32:
+        low = (a - high.to(tl.float32)).to(DTYPE)
+        product = tl.dot(low, b, product, input_precision=PREC)
+    return product
+
+
+@triton.jit
 def sum_statistics(
     mask, logits, lse, counts, means, grams, N, S, T, R, eps,
     SB: tl.constexpr, BN: tl.constexpr, PREC: tl.constexpr,
@@ -100,7 +113,7 @@ def grad_attention(
             mask=(s < S)[:, None] & (c < C)[None, :],
             other=0.0,
         )
-        total = tl.dot(d.to(DTYPE), dy.to(DTYPE), total, input_precision=PREC)
+        total += dot_fine(d, dy.to(DTYPE), DTYPE, PREC)
     total *= load_slot(peak, 0, s, S)[:, None]
     store_slots(dattn, total, b, s, n, N, S)
 
@@ -128,11 +141,11 @@ def grad_value(
         if centre is not None:
             mean -= load_slot(centre, 0, s, S)
         scale = find_scale(attn)
-        attn = (attn / scale[:, None]).to(DTYPE)
+        attn /= scale[:, None]
         dy = load_grad(grad, bits, b, c, n, valid, sb, sc, sn, W, C)
         own = tl.sum(dy, 1)
         total += own
-        part = tl.dot(attn, tl.trans(dy.to(DTYPE)), input_precision=PREC)
+        part = dot_fine(attn, tl.trans(dy.to(DTYPE)), DTYPE, PREC)
         product += part * scale[:, None] + mean[:, None] * own[None, :]
     at = b * R + r
     tl.store(sums + at * C + c, total, mask=c < C)
@@ -145,13 +158,16 @@ def grad_value(
 
 @triton.jit
 def grad_softmax(
-    mask, logits, lse, centre, back, coupling, dattn, sums,
+    mask, logits, lse, centre, back, coupling, rest, top, dattn, sums,
     N, S, T, R, eps,
     SB: tl.constexpr, BN: tl.constexpr, DTYPE: tl.constexpr,
     PREC: tl.constexpr,
 ):  # fmt: skip
     """Go back through the norm's statistics, if any, and the softmax over
-    slots, in place: E to U; and sum U over tokens, (B, R, S)."""
+    slots, in place: E to U; and sum U over tokens, (B, R, S).
+
+    In half precision ``coupling`` is over ``top``, the largest number of each
+    row, and ``rest`` is what its rounding left."""
     r, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     s = tl.arange(0, SB)
     norm = load_slot(lse, b, s, S)
@@ -165,19 +181,32 @@ def grad_softmax(
         if coupling is not None:
             middle = load_slot(centre, 0, s, S)
             centred = tl.where(valid[None, :], attn - middle[:, None], 0.0)
-            k = tl.load(
-                coupling + s[:, None] * S + s[None, :],
-                mask=(s < S)[:, None] & (s < S)[None, :],
-                other=0.0,
-            )
             grad -= load_slot(back, 0, s, S)[:, None]
-            scale = find_scale(centred)
-            centred = (centred / scale[:, None]).to(DTYPE)
-            k *= scale[None, :]
-            peak = find_scale(k)
-            k = (k / peak[:, None]).to(DTYPE)
-            part = tl.dot(k, centred, input_precision=PREC)
-            grad -= part * peak[:, None]
+            at = s[:, None] * S + s[None, :]
+            inside = (s < S)[:, None] & (s < S)[None, :]
+            k = tl.load(coupling + at, mask=inside, other=0.0).to(DTYPE)
+            if rest is None:
+                # Of use in registers alone: there is no half to fit into.
+                scale = find_scale(centred)
+                centred /= scale[:, None]
+                k *= scale[None, :]
+                peak = find_scale(k)
+                k /= peak[:, None]
+                part = tl.dot(k, centred, input_precision=PREC)
+                grad -= part * peak[:, None]
+            else:
+                # Of each token, so that the product can be multiplied by it.
+                scale = tl.max(tl.abs(centred), 0)
+                scale = tl.where(scale > 0, scale, 1.0)
+                centred /= scale[None, :]
+                high = centred.to(DTYPE)
+                low = (centred - high.to(tl.float32)).to(DTYPE)
+                part = tl.dot(k, high, input_precision=PREC)
+                part = tl.dot(k, low, part, input_precision=PREC)
+                k = tl.load(rest + at, mask=inside, other=0.0).to(DTYPE)
+                part = tl.dot(k, high, part, input_precision=PREC)
+                part *= load_slot(top, 0, s, S)[:, None]
+                grad -= part * scale[None, :]
         grad = attn * (grad - tl.sum(attn * grad, 0)[None, :])
         total += tl.sum(grad, 1)
         store_slots(dattn, grad, b, s, n, N, S)

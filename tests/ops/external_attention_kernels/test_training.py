@@ -79,9 +79,33 @@ def check(sizes, dtype, channels_last, masked, sharpness, norm, bias, options):
     residual=st.booleans(),
     relu=st.booleans(),
 )
-# A batch norm over two tokens takes away nearly all of the gradient.
+# A batch norm over few tokens takes away nearly all of the gradient.
 @example(
     (2, 3, 2, 3), 'float16', False, True, 1.0, True, False, 1e-9, False, False
+)
+@example(
+    (2, 15, 2, 3), 'float16', False, True, 8.0, True, False, 1e-9, False, False
+)
+@example(
+    (2, 10, 2, 3), 'float16', False, True, 8.0, True, True, 0.0, False, False
+)
+@example(
+    (3, 18, 2, 5), 'float16', False, True, 8.0, True, True, 0.0, False, False
+)
+@example(
+    (1, 11, 2, 4), 'float16', False, False, 8.0, True, True, 1e-9, False, False
+)
+@example(
+    (1, 20, 2, 3),
+    'bfloat16',
+    False,
+    False,
+    8.0,
+    True,
+    False,
+    0.3,
+    False,
+    False,
 )
 def test_training(
     interpreter,
