@@ -158,6 +158,10 @@ def test_a_run_that_fails(project, run):
         (['--sizes', '0'], '--sizes must be positive, got 0'),
         (['tiny.py', '--members', 'NonLocal2d:foo=1'], 'foo is no argument'),
         (['tiny.py', '--seeds', '-1'], '--seeds must be >= 0, got -1'),
+        (
+            ['tiny.py', '--seeds', '0', '4294967296'],
+            r'--seeds must be below 2\*\*32, got 4294967296',
+        ),
         (['--limit', 'nan'], '--limit must be positive, got nan'),
         (['tiny.py', '--seeds', '0', '1', '0'], '--seeds has 0 twice'),
         (['--members', 'none', 'none'], '--members has none twice'),

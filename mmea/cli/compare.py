@@ -77,6 +77,8 @@ def main(argv: list[str] | None = None) -> None:
         for value in values if isinstance(values, list) else [values]:
             if not value >= least:  # nor NaN
                 raise UserError(f'--{name} must be {words}, got {value}')
+    if max(args.seeds) >= 2**32:  # of NumPy's generator
+        raise UserError(f'--seeds must be below 2**32, got {max(args.seeds)}')
     if not args.config:
         for name in ('seeds', 'against', 'jobs', 'demo', 'cfg_options'):
             if getattr(args, name) != parser.get_default(name):

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,6 +29,8 @@ NONE = 'none'
 CONTROL = 'control'
 #: What every member takes; kept when another takes the place.
 _COMMON = ('norm_cfg', 'act_cfg', 'zero_init', 'with_cp')
+# Between arguments, not between the numbers of one in brackets.
+_COMMA = re.compile(r',(?![^\[(]*[\])])')
 
 
 def all_members() -> list[str]:
@@ -65,7 +68,7 @@ def parse_member(text: str) -> dict | None:
         member['over_tokens'] = False
     member = dict(type=f'mmea.{name.removeprefix("mmea.")}', **member)
     fixed = set(member)
-    for argument in filter(None, arguments.split(',')):
+    for argument in filter(None, _COMMA.split(arguments)):
         key, equals, value = argument.partition('=')
         if not equals:
             raise UserError(

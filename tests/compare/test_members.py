@@ -26,6 +26,9 @@ def test_parse_member():
     assert parse_member('ExternalAttention2d:num_slots=8,eps=1e-3') == dict(
         external, num_slots=8, eps=1e-3
     )
+    assert parse_member('ELSA2d:kernel_size=[3,5],groups=(2,4)') == dict(
+        type='mmea.ELSA2d', kernel_size=[3, 5], groups=(2, 4)
+    )
     assert parse_member('none') is None
     control = dict(external, over_tokens=False)
     assert parse_member('control') == control
