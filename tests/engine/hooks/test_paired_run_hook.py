@@ -64,6 +64,23 @@ def test_one_seed_is_one_start_and_one_order_of_images(project, run):
         assert not torch.equal(changed[name], none[name])
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_resumed_run_sees_what_it_would_have_seen(project, run, workers):
+    """Order and augmentation of the images, by statistics of batch norms."""
+    options = [f'train_dataloader.num_workers={workers}']
+    options += ['default_hooks.checkpoint.interval=1']
+    whole = start(run, 'none', 0, *options)
+    for path in Path('none-0').glob('iter_[34].pth'):
+        path.unlink()
+    Path('none-0/last_checkpoint').write_text('none-0/iter_2.pth')
+    arguments = ('--resume', '--work-dir', 'none-0', '--cfg-options')
+    options += ['randomness.seed=0', 'train_cfg.val_interval=9']
+    run(train.main, 'own.py', *arguments, *options)
+    found = load_checkpoint('none-0/iter_4.pth', 'cpu')['state_dict']
+    for name, value in whole.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+
+
 def test_the_control_starts_as_what_it_controls(project, run):
     ours = start(run, 'ExternalAttention2d', 0)
     control = start(run, 'control', 0)
