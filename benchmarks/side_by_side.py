@@ -14,21 +14,32 @@ import argparse
 from pathlib import Path
 
 from mmea.compare.accuracy import accuracy_tables, in_points
-from mmea.compare.run_files import find_results, read, slug
+from mmea.compare.run_files import check_facts, read_result
 from mmea.errors import UserError
 
 
-def read_member(name: str, folder: Path, facts: dict | None) -> list[dict]:
-    """Return the results of a member's runs under another name."""
-    paths = sorted(folder.glob('seed-*/result.json'))
-    if not paths:
+def read_member(name: str, folder: Path, first: dict | None) -> list[dict]:
+    """Return the results of a member's runs under another name.
+
+    Args:
+        name (str): In the tables.
+        folder (Path): Of the member, OUT/runs/MEMBER.
+        first (dict | None): A result whose facts these have to have.
+    """
+    rows = []
+    for path in sorted(folder.resolve().glob('seed-*/result.json')):
+        row = read_result(path)
+        first = first or row
+        # One that names no device may be of any.
+        if 'device' in first['facts'] and 'device' not in row['facts']:
+            raise UserError(f'{path} does not tell its device')
+        check_facts(path, row['facts'], first['facts'])
+        rows.append(dict(row, member=name))
+    if not rows:
         raise UserError(
             f'{folder}: no seed-N/result.json, as of `mmea compare`'
         )
-    facts = facts or read(paths[0])['facts']
-    rows = find_results(folder.parent, facts)
-    own = [row for row in rows if slug(row['member']) == folder.name]
-    return [dict(row, member=name) for row in own]
+    return sorted(rows, key=lambda row: row['seed'])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,19 +53,22 @@ def main(argv: list[str] | None = None) -> None:
     rows: list[dict] = []
     try:
         for member in args.members:
-            name, found, folder = member.partition('=')
-            if not found:
-                raise UserError(f'{member}: give NAME=FOLDER')
+            name, _, folder = member.partition('=')
+            if not name.strip() or not folder or {*'|\n'} & {*name}:
+                raise UserError(
+                    f'{member!r}: give NAME=FOLDER, and no | in the name'
+                )
             if name in {row['member'] for row in rows}:
                 raise UserError(f'{name!r} names two members')
-            facts = rows[0]['facts'] if rows else None
-            rows += read_member(name, Path(folder), facts)
+            rows += read_member(name, Path(folder), rows[0] if rows else None)
     except UserError as error:
         parser.error(str(error))
     rows = in_points(rows)
     if any(args.metric not in row['metrics'] for row in rows):
         known = sorted(rows[0]['metrics'])
         parser.error(f'--metric {args.metric}: the runs have {known}')
+    if len({row.get('length') for row in rows}) > 1:
+        parser.error('the members were trained for different lengths')
     first = rows[0]['member']
     print('\n'.join(accuracy_tables(rows, [args.metric], [first])))
 

@@ -358,7 +358,13 @@ def test_side_by_side(capsys):
     [
         (['a=nowhere'], 'nowhere: no seed-N/result.json'),
         ([f'a={overview.RESULTS}/ccp/runs'], 'ccp/runs: no seed-N'),
-        (['none'], 'none: give NAME=FOLDER'),
+        (['none'], "'none': give NAME=FOLDER"),
+        (['a|b=ccp/runs/none'], 'no | in the name'),
+        (['=ccp/runs/none'], 'give NAME=FOLDER'),
+        (
+            ['a=ccp/runs/none', 'b=small-start/ccp-h100/runs/none'],
+            'does not tell its device',
+        ),
         (
             ['a=ccp/runs/none', 'b=camvid/runs/none'],
             'a run with other versions, data or device',

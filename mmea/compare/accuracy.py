@@ -1,5 +1,6 @@
 """What members reached: tables and a plot."""
 
+import math
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -51,7 +52,9 @@ def accuracy_tables(
     for row in rows:
         for name, value in row['metrics'].items():
             own = values.setdefault(name, {}).setdefault(row['member'], {})
-            own[row['seed']] = value
+            # NaN is the IoU of a class that is neither there nor found.
+            if math.isfinite(value):
+                own[row['seed']] = value
     text = _main_table(rows, metrics, values)
     members = list(values[first])
     if len(members) > 1:

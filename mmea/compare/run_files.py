@@ -16,6 +16,7 @@ __all__ = [
     'damaged',
     'find_results',
     'read',
+    'read_result',
     'slug',
 ]
 
@@ -32,14 +33,24 @@ def find_results(folder: Path, facts: dict) -> list[dict]:
     """
     results = []
     for path in sorted(folder.glob('*/seed-*/result.json')):
-        result = read(path)
-        try:
-            _check_result(path, result)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise damaged(path) from error
+        result = read_result(path)
         check_facts(path, result['facts'], facts)
         results.append(result)
     return sorted(results, key=lambda row: (row['member'], row['seed']))
+
+
+def read_result(path: Path) -> dict:
+    """Read the result of a run.
+
+    Raises:
+        UserError: It is damaged, or of another member or seed than its folder.
+    """
+    result = read(path)
+    try:
+        _check_result(path, result)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(path) from error
+    return result
 
 
 def check_configs(folder: Path, cfg: Config) -> None:
@@ -94,13 +105,15 @@ def _check_result(path: Path, result: dict) -> None:
     own = slug(result['member']), f'seed-{result["seed"]}'
     if own != path.parts[-3:-1] or not isinstance(result['seed'], int):
         raise ValueError
-    # None is what a run did not log.
-    numbers = [v for v in result.values() if not isinstance(v, (str, dict))]
-    numbers = [v for v in numbers if v is not None]
     metrics = list(result['metrics'].values())
     if not metrics or not isinstance(result['facts'], dict):
         raise ValueError
+    numbers = [result[k] for k in ('parameters', 'macs', 'peak_memory')]
+    # None is what a run did not log.
+    numbers.append(result['seconds_per_iteration'] or 0)
     if not all(isinstance(v, (int, float)) for v in numbers + metrics):
+        raise TypeError
+    if not isinstance(result.get('length', ''), str):
         raise TypeError
 
 

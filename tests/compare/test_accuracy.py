@@ -48,6 +48,25 @@ ROWS = [
 ]
 
 
+def test_a_class_that_is_nowhere_has_no_iou():
+    """IoUMetric's NaN: neither in the labels of a validation nor found."""
+    nan = float('nan')
+    rows = [
+        row('none', 0, 10.0, sky=nan, car=nan),
+        row('none', 1, 20.0, sky=nan, car=4.0),
+        row('external', 0, 11.0, sky=nan, car=1.0),
+        row('external', 1, nan, sky=nan, car=6.0),
+    ]
+    text = accuracy.accuracy_tables(rows, ['mIoU'], ['none'])
+    assert cells(text, '')['external'][2:4] == ['11.00 (1 run)', '11.00']
+    assert cells(text, '### mIoU, seed by seed')['external'] == ['+1.00']
+    classes = cells(text, '### Each class')
+    assert classes['sky'] == ['-', '-']
+    assert classes['car'] == ['4.00', '3.50 ± 3.54']
+    minus = cells(text, '### Each class, minus none')
+    assert (minus['sky'], minus['car']) == (['-'], ['+2.00'])
+
+
 def test_differences_are_those_of_pairs():
     text = accuracy.accuracy_tables(ROWS, ['mIoU'], ['none'])
     main = cells(text, '')

@@ -1,5 +1,5 @@
 import json
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 from mmengine.config import Config
@@ -62,7 +62,7 @@ FACTS = dict(versions=dict(torch='2.0'), data='abc')
 def make_run(folder, facts=FACTS, **more) -> Run:
     train_cfg = dict(max_iters=3)
     cfg = Config(dict(model=dict(type='Net'), train_cfg=train_cfg) | more)
-    return Run('a:b=1', 3, cfg, folder, facts, dict(parameters=7))
+    return Run('a:b=1', 3, cfg, folder, facts, dict(parameters=7, macs=8))
 
 
 def test_a_run_reads_what_was_logged(tmp_path, monkeypatch):
@@ -93,6 +93,7 @@ def test_a_run_reads_what_was_logged(tmp_path, monkeypatch):
         peak_memory=900.0,
         threads=2,
         parameters=7,
+        macs=8,
         facts=FACTS,
     )
     assert run.result == want
@@ -191,6 +192,9 @@ RESULT = dict(
     seed=3,
     metrics=dict(mIoU=5.0),
     peak_memory=1.0,
+    seconds_per_iteration=None,
+    parameters=7,
+    macs=8,
     facts=FACTS,
 )
 
@@ -206,6 +210,10 @@ RESULT = dict(
         dict(metrics=dict(mIoU='5')),
         dict(metrics=dict(mIoU=None)),
         dict(peak_memory=[1]),
+        dict(peak_memory=None),
+        dict(seconds_per_iteration='2'),
+        dict(macs='8'),
+        dict(length=3),
         dict(facts=None),
     ],
 )
@@ -217,6 +225,12 @@ def test_a_result_that_cannot_be(tmp_path, change):
     path.write_text(json.dumps(RESULT | change))
     with pytest.raises(UserError, match='result.json is damaged; remove it'):
         find_results(tmp_path, FACTS)
+    for name in change:
+        less = {k: v for k, v in RESULT.items() if k != name}
+        path.write_text(json.dumps(less))
+        # Older runs do not tell it.
+        with nullcontext() if name == 'length' else pytest.raises(UserError):
+            find_results(tmp_path, FACTS)
 
 
 @pytest.mark.parametrize('text', ['', '[]', 'null', '{"a"'])
