@@ -141,4 +141,9 @@ def _first_difference(old: Any, new: Any, key: str = '') -> str:
             if old.get(name) != new.get(name):
                 path = f'{key}.{name}' if key else name
                 return _first_difference(old.get(name), new.get(name), path)
+    lists = isinstance(old, (list, tuple)) and isinstance(new, (list, tuple))
+    if lists and len(old) == len(new):
+        for i, (ours, theirs) in enumerate(zip(old, new)):
+            if ours != theirs:
+                return _first_difference(ours, theirs, f'{key}.{i}')
     return f'{key}: {old}, now {new}'

@@ -187,6 +187,19 @@ def test_members_are_trained_alike(tmp_path):
         check_configs(tmp_path, cfg)
 
 
+def test_a_difference_in_a_list_is_named_alone(tmp_path):
+    cfg = Config(dict(hooks=[dict(type='A'), dict(type='B', rates=[1, 2])]))
+    (tmp_path / 'member').mkdir()
+    cfg.dump(tmp_path / 'member/config.py')
+    check_configs(tmp_path, cfg)
+    cfg.hooks[1].rates = [1, 3]
+    with pytest.raises(UserError, match=r'\(hooks.1.rates.1: 2, now 3\)'):
+        check_configs(tmp_path, cfg)
+    cfg.hooks = cfg.hooks[:1]
+    with pytest.raises(UserError, match=r'\(hooks: \[.*B.*\], now \['):
+        check_configs(tmp_path, cfg)
+
+
 RESULT = dict(
     member='a:b=1',
     seed=3,
