@@ -42,6 +42,9 @@ def find_results(folder: Path, facts: dict) -> list[dict]:
 def read_result(path: Path) -> dict:
     """Read the result of a run.
 
+    Args:
+        path (Path): ``MEMBER/seed-N/result.json``.
+
     Raises:
         UserError: It is damaged, or of another member or seed than its folder.
     """
@@ -135,7 +138,7 @@ def slug(label: str) -> str:
 
 
 def _first_difference(old: Any, new: Any, key: str = '') -> str:
-    """Say where two dicts first differ: 'train_cfg.max_iters: 3, now 4'."""
+    """Say where two configs first differ: 'train_cfg.max_iters: 3, now 4'."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:
             if old.get(name) != new.get(name):
