@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--metric', default='mIoU', help='default: mIoU')
     args = parser.parse_args(argv)
     rows: list[dict] = []
+    first: list[dict] = []
     try:
         for member in args.members:
             name, _, folder = member.partition('=')
@@ -60,7 +61,15 @@ def main(argv: list[str] | None = None) -> None:
                 )
             if name in {row['member'] for row in rows}:
                 raise UserError(f'{name!r} names two members')
-            rows += read_member(name, Path(folder), rows[0] if rows else None)
+            own = read_member(name, Path(folder), first[0] if first else None)
+            first = first or own
+            seeds, others = ([row['seed'] for row in m] for m in (own, first))
+            if not {*seeds} & {*others}:
+                raise UserError(
+                    f'{name} has seeds {seeds}, the first member {others}: '
+                    'none in common to compare by'
+                )
+            rows += own
     except UserError as error:
         parser.error(str(error))
     rows = in_points(rows)
@@ -69,8 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f'--metric {args.metric}: the runs have {known}')
     if len({row.get('length') for row in rows}) > 1:
         parser.error('the members were trained for different lengths')
-    first = rows[0]['member']
-    print('\n'.join(accuracy_tables(rows, [args.metric], [first])))
+    base = rows[0]['member']
+    print('\n'.join(accuracy_tables(rows, [args.metric], [base])))
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import statistics
 import sys
 from itertools import product
@@ -384,6 +385,16 @@ def test_side_by_side_says_what_does_not_fit(
         side_by_side.main(members)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_side_by_side_needs_common_seeds(tmp_path, capsys):
+    for seed in 0, 1:
+        source = overview.RESULTS / f'ccp/runs/none/seed-{seed}'
+        shutil.copytree(source, tmp_path / f'{seed}/none/seed-{seed}')
+    with pytest.raises(SystemExit):
+        side_by_side.main([f'{n}={tmp_path}/{n}/none' for n in (0, 1)])
+    said = capsys.readouterr().err
+    assert '1 has seeds [1], the first member [0]: none in common' in said
 
 
 @pytest.fixture

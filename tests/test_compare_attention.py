@@ -172,6 +172,10 @@ def test_a_run_that_fails(project, run):
             ['--members', 'control', 'ExternalAttention2d:over_tokens=False'],
             "'control' and 'ExternalAttention2d:over_tokens=False' are one",
         ),
+        (
+            ['--members', 'NonLocal2d', 'mmea.NonLocal2d:sub_sample=False'],
+            "'NonLocal2d' and 'mmea.NonLocal2d:sub_sample=False' are one",
+        ),
         (['--out', 'tiny.py'], 'cannot make the folder --out tiny.py'),
         (['tiny.py', '--cfg-options', 'val_dataloader=None'], 'nothing to'),
         (

@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 from mmea import models
 from mmea.errors import UserError
 from mmea.layers import AttentionBlock2d
+from mmea.models.build_attention import without_defaults
 from mmea.swap import wrap_in_swap
 
 __all__ = [
@@ -101,7 +102,7 @@ def parse_members(texts: Iterable[str]) -> dict[str, dict | None]:
     for text in texts:
         member = parse_member(text)
         for other, there in members.items():
-            if there == member:
+            if _as_built(there) == _as_built(member):
                 raise UserError(f'the members {other!r} and {text!r} are one')
         members[text] = member
     return members
@@ -140,6 +141,14 @@ def host_of(cfg: Config) -> dict:
     host = copy.deepcopy(cfg.model)
     _replace(host, None)
     return host
+
+
+def _as_built(member: dict | None) -> dict | None:
+    """Leave out defaults, but of what a config may say otherwise."""
+    if member is None:
+        return None
+    common = {k: v for k, v in member.items() if k in _COMMON}
+    return {**without_defaults(member), **common}
 
 
 def _replace(cfg: Any, member: dict | None) -> int:

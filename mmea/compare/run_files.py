@@ -106,8 +106,13 @@ def check_config(path: Path, now: dict, but: str | None = None) -> None:
 def _check_result(path: Path, result: dict) -> None:
     """Raise unless a result has what a report needs, and is of its folder."""
     own = slug(result['member']), f'seed-{result["seed"]}'
-    if own != path.parts[-3:-1] or not isinstance(result['seed'], int):
-        raise ValueError
+    if not isinstance(result['seed'], int):
+        raise TypeError
+    if own != path.parts[-3:-1]:
+        raise UserError(
+            f'{path} is of {result["member"]}, seed {result["seed"]}: name '
+            f'its folder {"/".join(own)}'
+        )
     metrics = list(result['metrics'].values())
     if not metrics or not isinstance(result['facts'], dict):
         raise ValueError

@@ -2,6 +2,7 @@ import difflib
 import inspect
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mmengine.logging import print_log
 from torch import nn
@@ -10,7 +11,12 @@ from mmea.layers import AttentionBlock2d
 from mmea.layers._checks import keep_input
 from mmea.registry import MODELS
 
-__all__ = ['build_attention', 'check_attention', 'takes_argument']
+__all__ = [
+    'build_attention',
+    'check_attention',
+    'takes_argument',
+    'without_defaults',
+]
 
 
 def build_attention(
@@ -104,6 +110,16 @@ def takes_argument(attention: dict, name: str) -> bool:
     return name in _arguments(_find(dict(attention))[1])
 
 
+def without_defaults(attention: dict) -> dict:
+    """Leave out of a config what its layer has without it."""
+    defaults = _arguments(_find(dict(attention))[1])
+    return {
+        name: value
+        for name, value in attention.items()
+        if name not in defaults or defaults[name] != value
+    }
+
+
 def check_attention(attention: dict | None) -> None:
     """Raise a TypeError for what is no config of an attention."""
     if not isinstance(attention, (Mapping, type(None))):
@@ -136,22 +152,25 @@ def _is_attention(cls: type) -> bool:
     return inspect.isclass(cls) and issubclass(cls, AttentionBlock2d)
 
 
-def _arguments(cls: type) -> set[str]:
-    """Names of keyword arguments, through every ``**kwargs`` up the MRO."""
-    names = set()
+def _arguments(cls: type) -> dict[str, Any]:
+    """Keyword arguments and defaults, through ``**kwargs`` up the MRO."""
+    found: dict[str, Any] = {}
     for base in getattr(cls, '__mro__', ()):
         if '__init__' not in vars(base):
             continue
         params = inspect.signature(vars(base)['__init__']).parameters.values()
-        names |= {
-            p.name
+        named = {
+            p.name: p.default
             for p in params
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         }
+        found = named | found
         if all(p.kind is not p.VAR_KEYWORD for p in params):
             break
     # The layers' callables are set by norm_cfg and act_cfg here.
-    return names - {'self', 'norm_layer', 'act_layer'}
+    for name in 'self', 'norm_layer', 'act_layer':
+        found.pop(name, None)
+    return found
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from mmea.compare.members import (
     config_with,
     host_of,
     parse_member,
+    parse_members,
 )
 from mmea.engine.config import load_config
 from mmea.errors import UserError
@@ -52,6 +53,16 @@ def test_parse_member():
 def test_a_wrong_member(text, message):
     with pytest.raises(UserError, match=message):
         parse_member(text)
+
+
+def test_two_names_of_one_member():
+    """A default said is one; what a config may say otherwise is not."""
+    external = 'ExternalAttention2d'
+    for said in 'num_slots=64', 'eps=1e-9,num_slots=64':
+        with pytest.raises(UserError, match=f"'{external}' and .* are one"):
+            parse_members([external, f'{external}:{said}'])
+    for other in 'num_slots=8', 'norm_cfg=None', 'with_cp=False':
+        assert len(parse_members([external, f'{external}:{other}'])) == 2
 
 
 def test_config_with_replaces_every_attention_and_keeps_what_all_take():

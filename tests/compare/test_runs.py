@@ -215,9 +215,7 @@ RESULT = dict(
 @pytest.mark.parametrize(
     'change',
     [
-        dict(seed=4),
         dict(seed='3'),
-        dict(member='Foo'),
         dict(metrics={}),
         dict(metrics=None),
         dict(metrics=dict(mIoU='5')),
@@ -244,6 +242,20 @@ def test_a_result_that_cannot_be(tmp_path, change):
         # Older runs do not tell it.
         with nullcontext() if name == 'length' else pytest.raises(UserError):
             find_results(tmp_path, FACTS)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(seed=4), 'is of a:b=1, seed 4: name its folder a_b=1/seed-4'),
+        (dict(member='Foo'), 'is of Foo, seed 3: name its folder Foo/seed-3'),
+    ],
+)
+def test_a_result_of_another_folder(change, message, tmp_path):
+    run = make_run(tmp_path)
+    (run.folder / 'result.json').write_text(json.dumps(RESULT | change))
+    with pytest.raises(UserError, match=message):
+        find_results(tmp_path, FACTS)
 
 
 @pytest.mark.parametrize('text', ['', '[]', 'null', '{"a"'])
