@@ -130,7 +130,7 @@ def _compare_costs(
                     description=f'cost, {row["mode"]}, {row["size"]}',
                 )
         except (MemoryError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f'cannot build a member: {error}') from error
+            raise UserError(f'cannot compare the costs: {error}') from error
     report.write_csv(rows, args.out / 'cost.csv')
     report.plot_costs(rows, args.out / 'cost.png')
     threads = torch.get_num_threads()

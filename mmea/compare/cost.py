@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from mmea.models import build_attention
-from mmea.profiling import MODES, Limits, Step, profile_steps
+from mmea.profiling import MODES, Limits, Step, free_memory, profile_steps
 
 __all__ = ['measure_costs']
 
@@ -37,7 +37,19 @@ def measure_costs(
         dict: member, size, mode, seconds and memory (bytes, peak beyond input
         and weights), macs and parameters; in training saved (bytes kept for
         the backward pass beyond input, output and weights).
+
+    Raises:
+        ValueError: A member cannot be built, or a map and what becomes of it
+            do not fit into the free memory.
     """
+    needed = 2 * 4 * batch_size * channels * max(sizes) ** 2
+    free = free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f'input and output of {max(sizes)} x {max(sizes)} tokens and '
+            f'{channels} channels take {needed / 1e9:.0f} GB, of '
+            f'{free / 1e9:.0f} GB free; give smaller sizes'
+        )
     layers = {
         label: build_attention(member, channels, padded=False).to(device)
         for label, member in members.items()

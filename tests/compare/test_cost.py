@@ -62,3 +62,8 @@ def test_a_wrong_argument():
     member = dict(type='mmea.ExternalAttention2d', num_slot=4)
     with pytest.raises(TypeError, match='num_slot is no argument'):
         next(measure_costs({'x': member}, 8, [4]))
+
+
+def test_a_map_beyond_memory_is_told_first():
+    with pytest.raises(ValueError, match='200000 x 200000 tokens .* smaller'):
+        next(measure_costs(MEMBERS, 64, [4, 200000]))
