@@ -331,7 +331,7 @@ def test_pictures_of_the_readme(tmp_path, monkeypatch):
 def test_side_by_side(capsys):
     """Members of several comparisons, paired seed by seed."""
     runs = f'{overview.RESULTS}/ccp/runs'
-    other = f'{overview.RESULTS}/ccp-places/stride-8/runs'
+    other = f'{overview.RESULTS}/ccp-places-relu/stride-8/runs'
     members = [
         f'no attention={runs}/none',
         f'merged={runs}/ExternalAttention2d',
