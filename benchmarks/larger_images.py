@@ -6,18 +6,25 @@ Of each run of `mmea compare` whose checkpoint is still there, the images of
 the validation are enlarged (bilinear) and the logits brought back to the size
 of the labels: a row of larger_images.csv in the folder for each run and scale,
 with the metric and, on a GPU, the peak memory. What is there already is kept.
+
+`--windows 3 3` cuts what the attention sees into so many rows and columns of
+windows, which do not see each other: as many tokens in each as in training, if
+the images are larger by as much. It writes larger_images_windows_3x3.csv.
 """
 
 import argparse
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
 import mmea.models  # noqa: F401
 from mmea.files import whole
+from mmea.layers import AttentionBlock2d
 
 FIELDS = ('member', 'seed', 'scale', 'mIoU', 'peak_memory')
 
@@ -30,7 +37,33 @@ def enlarge(cfg: Config, scale: float) -> None:
     pipeline.insert(load + 1, resize)
 
 
-def evaluate(run: Path, scale: float) -> dict:
+def cut_attention(model: nn.Module, rows: int, columns: int) -> None:
+    """Let each attention see the windows of its map one by one."""
+    layers = [m for m in model.modules() if isinstance(m, AttentionBlock2d)]
+    inner = {part for layer in layers for part in [*layer.modules()][1:]}
+    for layer in layers:
+        if layer not in inner:
+            layer.forward = _by_windows(layer.forward, rows, columns)
+
+
+def _by_windows(
+    forward: Callable[[Tensor], Tensor], rows: int, columns: int
+) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        strips = [
+            torch.cat(
+                [forward(part) for part in strip.tensor_split(columns, 3)], 3
+            )
+            for strip in x.tensor_split(rows, 2)
+        ]
+        return torch.cat(strips, 2)
+
+    return run
+
+
+def evaluate(
+    run: Path, scale: float, windows: tuple[int, int] | None = None
+) -> dict:
     cfg = Config.fromfile(run.parent / 'config.py')
     cfg.work_dir = str(run / f'scale-{scale:g}')
     cfg.load_from = str(checkpoint_of(run))
@@ -42,7 +75,10 @@ def evaluate(run: Path, scale: float) -> dict:
         enlarge(cfg, scale)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    metrics = Runner.from_cfg(cfg).val()
+    runner = Runner.from_cfg(cfg)
+    if windows:
+        cut_attention(runner.model, *windows)
+    metrics = runner.val()
     memory = ''
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_allocated() >> 20
@@ -67,9 +103,18 @@ def main(argv: list[str] | None = None) -> None:
         '--scales', type=float, nargs='+', default=[1, 2, 4], metavar='S'
     )
     parser.add_argument('--members', nargs='+', help='folders of runs')
+    parser.add_argument(
+        '--windows',
+        type=int,
+        nargs=2,
+        metavar=('ROWS', 'COLUMNS'),
+        help='of the map that an attention sees (default: the whole)',
+    )
     args = parser.parse_args(argv)
     if not all(0 < scale < 100 for scale in args.scales):
         parser.error(f'--scales must be above 0, got {args.scales}')
+    if args.windows and min(args.windows) < 1:
+        parser.error(f'--windows must be above 0, got {args.windows}')
     runs = [
         run
         for run in sorted((args.folder / 'runs').glob('*/seed-*'))
@@ -81,7 +126,10 @@ def main(argv: list[str] | None = None) -> None:
             f'{args.folder} has runs with a result and iter_*.pth of '
             f'{sorted(members)}, not of {args.members or "any member"}'
         )
-    path = args.folder / 'larger_images.csv'
+    name = 'larger_images'
+    if args.windows:
+        name += '_windows_{}x{}'.format(*args.windows)
+    path = args.folder / f'{name}.csv'
     rows = []
     if path.is_file():
         with path.open(newline='') as file:
@@ -93,7 +141,9 @@ def main(argv: list[str] | None = None) -> None:
             key = member, seed, f'{scale:g}'
             if key in done or member not in (args.members or members):
                 continue
-            rows.append(dict(zip(FIELDS, key), **evaluate(run, scale)))
+            rows.append(
+                dict(zip(FIELDS, key), **evaluate(run, scale, args.windows))
+            )
             with whole(path) as part, part.open('w', newline='') as file:
                 writer = csv.DictWriter(file, FIELDS)
                 writer.writeheader()

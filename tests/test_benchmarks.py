@@ -31,6 +31,7 @@ from benchmarks import (
 )
 from mmea.compare.run_files import read
 from mmea.gan import TrainedHereExtractor
+from mmea.layers import ExternalAttention2d
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -179,6 +180,21 @@ def test_images_are_enlarged_and_labels_are_not(tmp_path):
     assert found['inputs'].shape == (3, 10, 14)
     assert found['data_samples'].ori_shape == (5, 7)
     assert found['data_samples'].gt_sem_seg.shape == (5, 7)
+
+
+def test_attention_by_windows():
+    """Each window as if it was the map; a member within one is cut once."""
+    larger_images = pytest.importorskip('benchmarks.larger_images')
+    layer = ExternalAttention2d(4, num_slots=3, zero_init=False)
+    host = torch.nn.Sequential(layer.eval())
+    x = torch.randn(1, 4, 5, 6)
+    whole, rows = host(x), [host(x[:, :, :3]), host(x[:, :, 3:])]
+    layer.inside = ExternalAttention2d(4)
+    before = layer.inside.forward
+    larger_images.cut_attention(host, 2, 1)
+    assert layer.inside.forward == before
+    torch.testing.assert_close(host(x), torch.cat(rows, 2))
+    assert not torch.allclose(host(x), whole)
 
 
 def test_eamlp_with_layer_scale():
