@@ -9,7 +9,8 @@ with the metric and, on a GPU, the peak memory. What is there already is kept.
 
 `--windows 3 3` cuts what the attention sees into so many rows and columns of
 windows, which do not see each other: as many tokens in each as in training, if
-the images are larger by as much. It writes larger_images_windows_3x3.csv.
+the images are larger by as much. It writes larger_images_windows_3x3.csv. A
+net without attention stays as it is.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 import mmea.models  # noqa: F401
 from mmea.files import whole
 from mmea.layers import AttentionBlock2d
+from mmea.models.padding_mask import current_mask
 
 FIELDS = ('member', 'seed', 'scale', 'mIoU', 'peak_memory')
 
@@ -50,6 +52,10 @@ def _by_windows(
     forward: Callable[[Tensor], Tensor], rows: int, columns: int
 ) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
+        if current_mask(x) is not None:
+            raise ValueError(
+                '--windows does not know padding: test images one by one'
+            )
         strips = [
             torch.cat(
                 [forward(part) for part in strip.tensor_split(columns, 3)], 3

@@ -185,6 +185,8 @@ def test_images_are_enlarged_and_labels_are_not(tmp_path):
 def test_attention_by_windows():
     """Each window as if it was the map; a member within one is cut once."""
     larger_images = pytest.importorskip('benchmarks.larger_images')
+    from mmea.models.padding_mask import note_sizes
+
     layer = ExternalAttention2d(4, num_slots=3, zero_init=False)
     host = torch.nn.Sequential(layer.eval())
     x = torch.randn(1, 4, 5, 6)
@@ -195,6 +197,10 @@ def test_attention_by_windows():
     assert layer.inside.forward == before
     torch.testing.assert_close(host(x), torch.cat(rows, 2))
     assert not torch.allclose(host(x), whole)
+    images = torch.zeros(1, 3, 5, 6)
+    note_sizes(images, [(5, 4)])
+    with pytest.raises(ValueError, match='does not know padding'):
+        host(x)
 
 
 def test_eamlp_with_layer_scale():
